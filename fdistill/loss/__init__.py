@@ -1,0 +1,10 @@
+"""The loss of one batch: `step_losses` per step, `sequence_loss` as training calls it, and how both are executed.
+
+Chapters: `contract` (what a batch must look like), `rows` (the unmasked steps of either model, dense, behind a head, or
+top-k), `steps` (the terms of an objective on such rows), `score` (what student samples add to the full gradient),
+`chunked` (value and gradient a few rows at a time), `sequence` (the sum that is trained).
+"""
+
+from fdistill.loss.sequence import LossOutput, sequence_loss, step_losses
+
+__all__ = ["LossOutput", "sequence_loss", "step_losses"]
