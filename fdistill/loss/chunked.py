@@ -24,7 +24,7 @@ CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 @dataclass(frozen=True)
 class RowResults:
-    """What a pass over the rows leaves, detached, [N] each: a value per term, the student's token log-probability, its entropy."""
+    """What a pass over the rows leaves, detached: a value per term, the student's token log-probability and entropy, [N] each."""
 
     terms: list[Tensor]
     token_log_q: Tensor

@@ -1,0 +1,65 @@
+# Every target makes its own .venv when there is none. `make demo` and `make test` are all a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch first and pinned: a bare requirement pulls gigabytes of CUDA on a machine without a GPU.
+TORCH ?= $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help install demo test test-fast lint format proofs bench docs gpu mutants clean
+
+help:
+	@echo "make demo     teacher, samples, students, report on a built-in task, a few minutes on a laptop CPU"
+	@echo "make test     every test (reference, properties, unit, integration, package)"
+	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq libcoq-coquelicot)"
+	@echo "make bench    speed and memory of the loss, as ratios"
+	@echo "make mutants  change the backend in many ways and show that the tests notice"
+	@echo "make gpu      the tests that need a CUDA device"
+	@echo "make docs     build the site into docs/_build/html"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/fdistill demo --out runs/demo
+
+test: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+
+test-fast: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -m "not slow" tests/reference tests/properties tests/unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proofs:
+	$(PYTHON) proofs/check.py
+
+bench: install
+	$(BIN)/python -m benchmarks.run
+
+mutants: install
+	$(BIN)/python -m tests.mutants.run
+
+gpu: install
+	$(BIN)/python -m pytest -q -m gpu
+
+docs: install
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
