@@ -331,3 +331,16 @@ def extreme_logits(setting: Setting) -> Outcome:
             yield case.label, 0.0 if math.isfinite(loss) and np.isfinite(grad).all() else math.inf
 
     return _worst(errors())
+
+
+def errors_of(case: Case, pair: Pair, setting: Setting) -> tuple[float, float, float]:
+    """Errors of one case on one pair of models: value, step-wise gradient, full gradient."""
+    p, q = pair
+    sequences = setting.sequences(pair)
+    value, stepwise = machine(objective(case.name, **case.options), sequences)
+    _, full = machine(objective(case.name, gradient="full", **case.options), sequences)
+    return (
+        relative(value, stepwise_divergence(case.name, p, q, **case.options)),
+        relative(stepwise, gradient(case.name, p, q, mode="stepwise", **case.options)),
+        relative(full, gradient(case.name, p, q, mode="full", **case.options)),
+    )

@@ -119,3 +119,17 @@ def quick_check(device: str = "cpu", dtype: torch.dtype | None = None) -> list[C
             "verify=False (--no-verify) trains all the same."
         )
     return results
+
+
+def case_errors(device: str, *, seed: int, pairs: int) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """For every case its label and largest errors, in float64: value, step-wise gradient, full gradient."""
+    import torch
+
+    from fdistill.checks import properties
+    from fdistill.checks.cases import CASES
+
+    setting = properties.Setting(device, torch.float64, properties.random_pairs(pairs, seed, torch.float64), seed)
+    for case in CASES:
+        worst = [properties.errors_of(case, pair, setting) for pair in setting.pairs]
+        values, stepwise, full = (max(errors) for errors in zip(*worst, strict=True))
+        yield case.label, (values, stepwise, full)
