@@ -301,8 +301,8 @@ def _tvd_weights(tau: float | str) -> tuple[PrefixFunction | None, PrefixFunctio
         return None, None
     power = float(tau)
     return (
-        lambda s: (power * (-s.log_ratio).clamp(max=0.0)).exp(),
-        lambda s: (power * s.log_ratio.clamp(max=0.0)).exp(),
+        lambda s: (-power * s.log_ratio.relu()).exp(),
+        lambda s: (-power * (-s.log_ratio).relu()).exp(),
     )
 
 

@@ -122,8 +122,9 @@ def prefix_statistics(
     reachable = ~(impossible_before | log_ratio.isnan())
     return Prefix(
         log_ratio=log_ratio.masked_fill(~reachable, 0.0),
-        log_overlap_teacher=sums_before((-ratio).clamp(max=0.0), starts),
-        log_overlap_student=sums_before(ratio.clamp(max=0.0), starts),
+        # relu and not clamp: at equality, a kink, the derivative is that of neither side, 0.
+        log_overlap_teacher=sums_before(-ratio.relu(), starts),
+        log_overlap_student=sums_before(-(-ratio).relu(), starts),
         reachable=reachable,
         token_log_ratio=ratio,
         starts=starts,
@@ -134,8 +135,8 @@ def log_overlap_share(log_ratio: Tensor, teacher_weight: float) -> Tensor:
     """log of ω/M with ω = min(P, Q) and M = πP + (1-π)Q of a prefix: 1/(π max(1, r) + (1-π) max(1, 1/r))."""
     import torch
 
-    teacher_part = math.log(teacher_weight) + log_ratio.clamp(min=0.0)
-    student_part = math.log1p(-teacher_weight) + (-log_ratio).clamp(min=0.0)
+    teacher_part = math.log(teacher_weight) + log_ratio.relu()
+    student_part = math.log1p(-teacher_weight) + (-log_ratio).relu()
     return -torch.logaddexp(teacher_part, student_part)
 
 
