@@ -68,6 +68,10 @@ def readings(batch: JudgedBatch, weights: tuple[float, ...]) -> Iterator[Reading
             yield Reading("reverse_kl", "reverse_kl, KL(student ‖ teacher)", None, words.reverse_kl(a, b))
             ce = words.kl(a, b) + entropy(a)
             yield Reading("kl", "kl without the teacher's entropy (a cross-entropy)", None, ce, entropy_left_out=True)
+            both = ce + words.reverse_kl(a, b)
+            yield Reading(
+                "jeffreys", "jeffreys without the teacher's entropy: not symmetric", None, both, entropy_left_out=True
+            )
             yield Reading(
                 "cross_entropy_to_teacher",
                 "cross_entropy_to_teacher (reverse KL without the student's entropy)",

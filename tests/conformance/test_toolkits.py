@@ -1,0 +1,17 @@
+"""Each installed toolkit's loss computes what the published table says; a change of theirs shows up here."""
+
+import importlib.util
+
+import pytest
+
+from fdistill.verify import judge
+from tests.conformance.toolkits import FOREIGN
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda foreign: foreign.toolkit)
+def test_a_toolkits_loss_is_what_the_table_says(foreign):
+    if importlib.util.find_spec(foreign.package) is None:
+        pytest.skip(f"{foreign.package} is not installed")
+    verdict = judge(foreign.call, foreign.judged_as, foreign.options)
+    assert verdict.passed is foreign.passes
+    assert foreign.computes in verdict.computes

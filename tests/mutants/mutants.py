@@ -1,0 +1,268 @@
+"""The faults: each replaces one stretch of text that stands exactly once in its file, and names the tests that must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "tests/unit/test_checks.py")
+BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `file`, `old` becomes `new`; `tests` must fail."""
+
+    file: str
+    fault: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = LOSS
+
+
+DIVERGENCES = "fdistill/divergences.py"
+GENERATORS = "fdistill/generators.py"
+OBJECTIVES = "fdistill/objectives.py"
+PREFIX = "fdistill/prefix.py"
+ROWS = "fdistill/loss/rows.py"
+STEPS = "fdistill/loss/steps.py"
+SCORE = "fdistill/loss/score.py"
+CHUNKED = "fdistill/loss/chunked.py"
+SEQUENCE = "fdistill/loss/sequence.py"
+LOGITS = "fdistill/logits.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(DIVERGENCES, "KL the wrong way round", "log_p.exp(), log_p - log_q)", "log_q.exp(), log_q - log_p)"),
+    Mutant(DIVERGENCES, "reverse KL the wrong way round", "log_q.exp(), log_q - log_p)", "log_p.exp(), log_p - log_q)"),
+    Mutant(DIVERGENCES, "tvd without its ½", "return 0.5 * (log_p.exp()", "return (log_p.exp()"),
+    Mutant(
+        DIVERGENCES,
+        "the middle's weight on the other model",
+        "_log_middle_over(log_p, log_q, log_odds)",
+        "_log_middle_over(log_p, log_q, -log_odds)",
+    ),
+    Mutant(
+        DIVERGENCES,
+        "the student's middle mirrored",
+        "_log_middle_over(log_q, log_p, -log_odds)",
+        "_log_middle_over(log_q, log_p, log_odds)",
+    ),
+    Mutant(
+        DIVERGENCES,
+        "the middle held constant",
+        "difference = (log_other - log_this)",
+        "difference = (log_other - log_this).detach()",
+    ),
+    Mutant(DIVERGENCES, "ENGINE with the student's entropy", "log_q.exp(), -log_p)", "log_q.exp(), log_q - log_p)"),
+    Mutant(DIVERGENCES, "JS halves with equal weights", "log_odds.sigmoid() * teacher_half", "0.5 * teacher_half"),
+    Mutant(DIVERGENCES, "0 log 0 is NaN", "values.masked_fill(probs == 0, 0.0)", "values", BATCHES),
+    Mutant(
+        DIVERGENCES,
+        "nll of the first token",
+        "tokens.unsqueeze(-1)).squeeze(-1)",
+        "0 * tokens.unsqueeze(-1)).squeeze(-1)",
+    ),
+    Mutant(GENERATORS, "the shifted generator without its linear part", "- linear * (a - b)", ""),
+    Mutant(GENERATORS, "the shifted generator without f(r)", "- b_scaled * at_r", ""),
+    Mutant(
+        GENERATORS, "chi-square's generator halved", "lambda t: (t - 1).square()", "lambda t: 0.5 * (t - 1).square()"
+    ),
+    Mutant(
+        GENERATORS,
+        "js generator with the weights swapped",
+        "a, b = teacher_weight, 1 - teacher_weight",
+        "b, a = teacher_weight, 1 - teacher_weight",
+    ),
+    Mutant(
+        GENERATORS,
+        "teacher rows not divided by r",
+        "b_scaled, first, linear = log_b.exp(), 1.0, slope",
+        "b_scaled, first, linear = log_b.exp(), 1.0, 2 * slope",
+    ),
+    Mutant(GENERATORS, "any function passes as convex", "if falls.any():", "if False:"),
+    Mutant(OBJECTIVES, "kl on student prefixes", '_simple("teacher", "kl")', '_simple("student", "kl")'),
+    Mutant(OBJECTIVES, "rkl is kl", '_simple("student", "reverse_kl")', '_simple("student", "kl")'),
+    Mutant(OBJECTIVES, "seqkd reads samples", '_simple("teacher", "nll", "beam")', '_simple("teacher", "nll")'),
+    Mutant(
+        OBJECTIVES,
+        "js's student half weighed by π",
+        'Term("student", "reverse_kl_to_middle", 1 - pi,',
+        'Term("student", "reverse_kl_to_middle", pi,',
+    ),
+    Mutant(OBJECTIVES, "the prior lost from the middle", "return prior + tau", "return tau"),
+    Mutant(
+        OBJECTIVES,
+        "sequence middle is the token middle",
+        '{"token": 0.0, "sequence": 1.0}',
+        '{"token": 0.0, "sequence": 0.0}',
+    ),
+    Mutant(
+        OBJECTIVES,
+        "teacher-only JS with the mirror's weight",
+        "log_inverse_posterior(s.log_ratio, pi)",
+        "log_inverse_posterior(-s.log_ratio, 1 - pi)",
+    ),
+    Mutant(
+        OBJECTIVES,
+        "overlap weights swapped",
+        "lambda s: (-power * s.log_ratio.relu()).exp(),",
+        "lambda s: (-power * (-s.log_ratio).relu()).exp() + 0,",
+    ),
+    Mutant(
+        OBJECTIVES,
+        "product weights swapped",
+        "return lambda s: s.log_overlap_teacher.exp(), lambda s: s.log_overlap_student.exp()",
+        "return lambda s: s.log_overlap_student.exp(), lambda s: s.log_overlap_teacher.exp()",
+    ),
+    Mutant(
+        OBJECTIVES,
+        "a schedule that runs backwards",
+        "(1 - progress) * float(value[0]) + progress * float(value[1])",
+        "progress * float(value[0]) + (1 - progress) * float(value[1])",
+    ),
+    Mutant(
+        OBJECTIVES,
+        "tvd's student half weighed by π",
+        'Term("student", "tvd", 1 - pi, student_prefix)',
+        'Term("student", "tvd", pi, student_prefix)',
+    ),
+    Mutant(
+        OBJECTIVES,
+        "balance without the overlap share",
+        'Term("teacher", "tvd", pi, share)',
+        'Term("teacher", "tvd", pi, None)',
+    ),
+    Mutant(
+        PREFIX,
+        "the ratio includes the current token",
+        "return torch.cat([torch.zeros_like(before[:, :1]), before[:, :-1]], dim=1)",
+        "return before",
+    ),
+    Mutant(PREFIX, "the ratio upside down", "ratio = (log_p - log_q)", "ratio = (log_q - log_p)"),
+    Mutant(
+        PREFIX,
+        "masked tokens enter the ratio",
+        "log_p = token_log_probs_teacher.masked_fill(~mask, 0.0)",
+        "log_p = token_log_probs_teacher.nan_to_num(0.0) - 1.0 * ~mask",
+    ),
+    Mutant(
+        PREFIX,
+        "the ratio runs on into the next document",
+        "starts = None if documents is None else first_steps(documents)\n    log_p",
+        "starts = None\n    log_p",
+    ),
+    Mutant(
+        PREFIX,
+        "memory forgets the new token and not the old",
+        "torch.zeros_like(state)) + step",
+        "torch.zeros_like(state)) + memory * step",
+    ),
+    Mutant(
+        PREFIX,
+        "overlap share without the prior",
+        "math.log(teacher_weight) + log_ratio.relu()",
+        "math.log(0.5) + log_ratio.relu()",
+    ),
+    Mutant(PREFIX, "full gradient through constants", "value.detach() for name", "value for name"),
+    Mutant(
+        ROWS,
+        "the tail bucket lost",
+        "torch.cat([log_q_of_ids, logsumexp(others).unsqueeze(-1)], dim=-1)",
+        "torch.cat([log_q_of_ids, log_q_of_ids[..., :1]], dim=-1)",
+    ),
+    Mutant(ROWS, "top-k renormalised and the tail dropped", "if ids.shape[-1] == log_q.shape[-1]:", "if True:"),
+    Mutant(
+        ROWS,
+        "half precision inside",
+        "return self.part(part).to(self.dtype).log_softmax(-1)",
+        "return self.part(part).log_softmax(-1).to(self.dtype)",
+    ),
+    Mutant(
+        ROWS, "rows scattered to the wrong steps", "index_copy(0, index, rows)", "index_copy(0, index.flip(0), rows)"
+    ),
+    Mutant(
+        STEPS,
+        "gradient flows into the teacher",
+        "    with torch.no_grad():\n        log_p = None if",
+        "    if True:\n        log_p = None if",
+        (*LOSS,),
+    ),
+    Mutant(
+        STEPS,
+        "the prefix live under the step-wise gradient",
+        "return prefix if batch.full else prefix.detach()",
+        "return prefix",
+    ),
+    Mutant(
+        STEPS,
+        "the prefix constant under the full gradient",
+        "return prefix if batch.full else prefix.detach()",
+        "return prefix.detach()",
+    ),
+    Mutant(STEPS, "a term's weight lost", "value if self.term.weight == 1.0 else self.term.weight * value", "value"),
+    Mutant(
+        STEPS,
+        "ratio from buckets",
+        "return teacher.token_log_probs\n",
+        "return teacher.log_probs_of_ids[..., 0]\n",
+        BATCHES,
+    ),
+    Mutant(
+        SCORE,
+        "the return starts at the step itself",
+        "return torch.cat([from_here[:, 1:], torch.zeros_like(from_here[:, :1])], dim=1)",
+        "return from_here",
+    ),
+    Mutant(
+        SCORE,
+        "the return is live",
+        "returns = returns_to_go(steps.detach(), batch.documents)",
+        "returns = returns_to_go(steps, batch.documents)",
+    ),
+    Mutant(
+        SCORE,
+        "a baseline that includes the sample",
+        "(total[group] - returns) / (sizes[group] - 1).unsqueeze(1)",
+        "total[group] / sizes[group].unsqueeze(1)",
+        BATCHES,
+    ),
+    Mutant(SCORE, "a baseline that is forgotten", "- baseline_of(batch, returns)", "", BATCHES),
+    Mutant(
+        SCORE,
+        "the return runs on into the next document",
+        "return torch.stack(out[::-1], dim=1)",
+        "return returns_to_go(steps, None)",
+        BATCHES,
+    ),
+    Mutant(
+        SEQUENCE,
+        "the score part on teacher samples too",
+        'batch.full and batch.source == "student" and values',
+        "batch.full and values",
+    ),
+    Mutant(SEQUENCE, "no score part", "loss = loss if found.score is None else loss + found.score.sum()", "pass"),
+    Mutant(
+        SEQUENCE,
+        "the count of tokens for sequences",
+        'counts["tokens" if reduction == "token" else "sequences"]',
+        'counts["sequences" if reduction == "token" else "tokens"]',
+    ),
+    Mutant(SEQUENCE, "the normalizer ignored", "if normalizer is None else normalizer", "if True else normalizer"),
+    Mutant(
+        SEQUENCE,
+        "packed documents counted as rows",
+        "starts = None if documents is None else first_steps(documents)",
+        "starts = None",
+    ),
+    Mutant(SEQUENCE, "weights ignored", "return expanded.detach()", "return torch.ones_like(expanded)"),
+    Mutant(CHUNKED, "a chunk's gradient overwrites the last", "total += grad", "total.copy_(grad)", BATCHES),
+    Mutant(
+        CHUNKED,
+        "the last chunk dropped",
+        "for start in range(0, rows, size):",
+        "for start in range(0, max(rows - 1, 1), size):",
+        BATCHES,
+    ),
+    Mutant(CHUNKED, "the incoming gradient ignored", "(g * grad_loss.to(g.dtype))", "g", BATCHES),
+    Mutant(LOGITS, "the head's scale lost", "states if self.scale == 1.0 else states * self.scale", "states"),
+    Mutant(LOGITS, "the cap's argument not divided", "torch.tanh(logits / self.softcap)", "torch.tanh(logits)"),
+)

@@ -1,0 +1,26 @@
+"""The seconds-long properties that `verify` shows and that training starts with, in every dtype."""
+
+import pytest
+import torch
+
+from fdistill import CheckError
+from fdistill.checks import quick_check, run_checks, runner
+from fdistill.checks.runner import PROPERTIES
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_every_property_holds_here(dtype):
+    results = list(run_checks("cpu", dtype, pairs=2))
+    assert [result.name for result in results] == [name for name, *_ in PROPERTIES]
+    assert [(result.name, result.error) for result in results if not result.passed] == []
+    assert all(result.cases > 0 for result in results)
+
+
+def test_a_failing_property_is_named_with_its_error(monkeypatch):
+    monkeypatch.setattr(runner, "tolerances", lambda dtype: (-1.0, -1.0))
+    with pytest.raises(CheckError, match="expected loss equals the reference.*is off by"):
+        quick_check("cpu", torch.float32)
+
+
+def test_the_quick_check_takes_at_most_five_seconds():
+    assert sum(result.seconds for result in quick_check()) < 5
