@@ -1,0 +1,100 @@
+"""Models from disk (safetensors only) and from configurations."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from fdistill.errors import FDistillError, RecipeError, VocabularyError
+from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
+from tests.model_kit import CONFIGS, DECODER_ONLY, FAMILIES, TEXTS, tiny_model, tokenizer_of
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_comes_back_from_disk_as_it_was(family, tmp_path):
+    model = tiny_model(family, torch.float32)
+    model.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path))
+    assert type(loaded) is type(model) and loaded.dtype == torch.float32
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert loaded.generation_config.eos_token_id == 1
+    assert load_model(tmp_path, dtype="bfloat16").dtype == torch.bfloat16
+    kind = "encoder-decoder" if family in DECODER_ONLY else "decoder-only"
+    with pytest.raises(RecipeError, match=f"but kind is '{kind}'"):
+        load_model(tmp_path, kind=kind)
+
+
+def test_pickled_weights_are_not_opened(tmp_path):
+    model = tiny_model("gpt2", torch.float32)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FDistillError, match="safetensors"):
+        load_model(tmp_path)
+
+
+def test_nothing_to_load_is_said_in_one_line(tmp_path):
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(FDistillError, match="cannot load") as error:
+            load(tmp_path / "nothing")
+        assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_without_padding_pads_with_eos(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, 280)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).pad_token_id == 1
+
+
+def test_a_tokenizer_without_eos_is_refused(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, 280)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(VocabularyError, match="no end-of-text token"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_model_takes_vocabulary_and_roles_from_the_tokenizer(family):
+    model = build_model(CONFIGS[family], tokenizer_of(family))
+    assert model.config.vocab_size == 280
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (0, 1)
+    assert model.generation_config.pad_token_id == 0 and model.generation_config.eos_token_id == 1
+
+
+def test_new_models_differ_by_seed_alone_and_leave_the_random_numbers_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    one, same, other = (build_model(CONFIGS["gpt2"], tokenizer_of("gpt2"), seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(torch.rand(1), expected)
+    weights = [model.get_input_embeddings().weight for model in (one, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_a_tokenizer_that_pads_with_eos_does_not_freeze_the_eos_embedding():
+    tokenizer = train_tokenizer(TEXTS, 280, "decoder-only")
+    tokenizer.pad_token = tokenizer.eos_token
+    model = build_model(CONFIGS["llama"], tokenizer)
+    model(input_ids=torch.tensor([[1, 5]])).logits.sum().backward()
+    assert model.get_input_embeddings().weight.grad[1].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gtp2"}, "model_type is 'gtp2'.*Did you mean 'gpt2'"),
+        ({"d_model": 16}, "model_type is None"),
+        ({"model_type": "t5", "d_modle": 16}, "no field 'd_modle'.*Did you mean 'd_model'"),
+        ({"model_type": "gpt2", "vocab_size": 100}, "vocab_size is 100, but the tokenizer has 280"),
+    ],
+)
+def test_configurations_that_mean_nothing_are_refused(config, message):
+    with pytest.raises(RecipeError, match=message):
+        build_model(config, tokenizer_of("gpt2"))
+
+
+def test_a_built_model_generates_with_plain_transformers_after_loading(tmp_path):
+    build_model(CONFIGS["gpt2"], tokenizer_of("gpt2")).save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False).shape[1] <= 5
