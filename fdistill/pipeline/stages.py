@@ -1,0 +1,416 @@
+"""The stages of a run, in order: teacher, sample, predistill, train, evaluate. Each skips what is there and resumes what is not.
+
+    data ─► teacher ─► store ─► predistilled ─► students/<name> … ─► metrics.json
+                                                 mle: from the same cut of the teacher, without pre-distillation
+
+Every stage is a function of the recipe, the data and the stages before it, so that a run that was killed and started
+again ends with the numbers of one that was not.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fdistill.errors import FDistillError
+from fdistill.evaluate import RestaurantsTruth
+from fdistill.pipeline.environment import default_device, environment
+from fdistill.pipeline.evaluation import Evaluator, assemble, row_path
+from fdistill.pipeline.folder import RunFolder, fingerprint, flatten, read_json, write_json, write_text
+from fdistill.pipeline.plan import STAGES, rows_of, weights
+from fdistill.pipeline.progress import Display, Silent
+from fdistill.pipeline.training import arguments, save_model, train
+from fdistill.recipe import Recipe, check_all_training
+from fdistill.tasks import data_fingerprint, load_split
+
+logger = logging.getLogger("fdistill")
+
+
+class Pipeline:
+    """One run of a recipe in its output folder.
+
+    Args:
+        recipe: what to do; `recipe.output` is the folder.
+        display: where progress is shown.
+        verify: before anything trains, check the losses on this device (seconds).
+    """
+
+    def __init__(self, recipe: Recipe, display: Display | None = None, *, verify: bool = True):
+        self.recipe = recipe
+        self.folder = RunFolder(recipe.output)
+        self.display = display or Silent()
+        self.verify = verify
+        self.settings = recipe.resolved()
+        self._verified = False
+
+    def run(self, until: str = "evaluate") -> dict[str, Any]:
+        """Run all stages up to `until`, one of teacher, sample, predistill, train, evaluate; return the metrics if there are any.
+
+        Raises:
+            FDistillError: before any work, where recipe, data or what lies in the folder do not fit together.
+        """
+        if until not in STAGES:
+            raise FDistillError(f"unknown stage {until!r}; stages are {', '.join(STAGES)}.")
+        with self.folder.locked():
+            self._prepare()
+            self.display.plan(weights(self.recipe, until))
+            for stage in STAGES[: STAGES.index(until) + 1]:
+                getattr(self, f"_{stage}")()
+        return read_json(self.folder.metrics, {}) if until == "evaluate" else {}
+
+    # ------------------------------------------------------------------ what every stage reads
+
+    @cached_property
+    def train_examples(self) -> list[Any]:
+        """Return the training split."""
+        return load_split(self.recipe.data, "train", self.recipe.seed)
+
+    @cached_property
+    def test_examples(self) -> list[Any]:
+        """Return the test split."""
+        return load_split(self.recipe.data, "test", self.recipe.seed)
+
+    @cached_property
+    def validation_examples(self) -> list[Any]:
+        """Return the validation split, empty where the recipe has none."""
+        none = self.recipe.data.validation is None
+        return [] if none else load_split(self.recipe.data, "validation", self.recipe.seed)
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Return the fingerprints of the splits."""
+        return {
+            "train": data_fingerprint(self.train_examples),
+            "validation": data_fingerprint(self.validation_examples),
+            "test": data_fingerprint(self.test_examples),
+        }
+
+    @cached_property
+    def teacher_model(self) -> Any:
+        """Return the run's teacher, from its folder."""
+        return self._load(self.folder.teacher)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Return the run's tokenizer, which all models share."""
+        from fdistill.models import load_tokenizer
+
+        return load_tokenizer(self.folder.teacher)
+
+    @cached_property
+    def device(self) -> str:
+        """Return where models run."""
+        cpu = bool((self.recipe.training or {}).get("use_cpu"))
+        return "cpu" if cpu else default_device()
+
+    @cached_property
+    def lengths(self) -> tuple[int, int]:
+        """Return (max_prompt_length, max_completion_length) of the students' training, by which all sample and score."""
+        args = self._arguments(self.recipe.training, self.folder.checkpoints)
+        return args.max_prompt_length, args.max_completion_length
+
+    # ------------------------------------------------------------------ stages
+
+    def _prepare(self) -> None:
+        """Everything that can be refused is refused here, before the first long step."""
+        check_all_training(self.recipe)
+        _quiet_transformers()
+        logger.info("data: %d training, %d test inputs", len(self.train_examples), len(self.test_examples))
+        self.folder.clean()
+        for stage, (inputs, output) in self.inputs().items():
+            self.folder.check(stage, inputs, output)
+        write_text(self.folder.recipe, yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True))
+        found = {**environment(), "seed": self.recipe.seed, "data": self.data}
+        known = read_json(self.folder.environment, {})
+        write_json(self.folder.environment, {**found, **({"scores": known["scores"]} if "scores" in known else {})})
+
+    def inputs(self) -> dict[str, tuple[dict[str, Any], Path]]:
+        """Return {stage: (what it is made from, what it makes)} of the training stages, in order."""
+        s, folder = self.settings, self.folder
+        base = {"seed": s["seed"], "data.train": self.data["train"]}
+        teacher = base | flatten({"tokenizer": s["tokenizer"], "teacher": s["teacher"]}) | self._validation("teacher")
+        made = {"teacher": (teacher, folder.teacher)}
+        student = {"teacher": fingerprint(teacher)} | flatten({"student": s["student"]})
+        if self._needs_store:
+            sampling = {key: value for key, value in s["store"].items() if key not in ("batch_size", "beams")}
+            sampling["beams"] = s["store"]["beams"] if self._needs_beams else 0
+            limits = dict(zip(("max_prompt_length", "max_completion_length"), self.lengths, strict=True))
+            made["store"] = (
+                {"seed": s["seed"], "teacher": fingerprint(teacher)} | flatten({"store": sampling}) | limits,
+                folder.store,
+            )
+        if self.recipe.predistill is not None:
+            warm = student | flatten({"predistill": s["predistill"]}) | self._validation("predistill")
+            made["predistilled"] = (warm, folder.predistilled)
+        for entry in self.recipe.objectives:
+            objective = entry.build()
+            own = {"objective": entry.objective, **{f"objective.{k}": str(v) for k, v in entry.options.items()}}
+            own |= flatten({"training": s["training"]}) | student | self._validation("training")
+            if "teacher" in objective.sources:
+                own["store"] = self._draws_of(objective, made["store"][0])
+            if self._is_distilled(entry) and "predistilled" in made:
+                own["predistilled"] = fingerprint(made["predistilled"][0])
+            made[f"students/{entry.name}"] = (own, folder.students / entry.name)
+        return made
+
+    def _teacher(self) -> None:
+        def work(folder: Path, display: Callable[[int, int], None]) -> None:
+            tokenizer, model = self._new_teacher()
+            args = self._arguments(self.recipe.teacher.training, folder, objective="mle")
+            trainer = self._trainer(model, tokenizer, args)
+            if self.recipe.teacher.training is not None:
+                train(trainer, folder, display)
+            save_model(trainer, self.folder.teacher)
+
+        self._stage("teacher", "training the teacher", work)
+
+    def _sample(self) -> None:
+        if not self._needs_store:
+            return
+
+        def work(folder: Path, display: Callable[[int, int], None]) -> None:
+            from fdistill.store import build_store
+
+            settings = self.recipe.store
+            build_store(
+                self.folder.store,
+                self.teacher_model.to(self.device),
+                self.tokenizer,
+                [example.prompt for example in self.train_examples],
+                draws=settings.draws,
+                beams=settings.beams if self._needs_beams else 0,
+                top_k=settings.top_k,
+                seed=self.recipe.seed,
+                batch_size=settings.batch_size,
+                max_prompt_length=self.lengths[0],
+                max_completion_length=self.lengths[1],
+                progress=display,
+            )
+
+        self._stage("store", "sampling from the teacher", work)
+
+    def _predistill(self) -> None:
+        if self.recipe.predistill is None:
+            return
+
+        def work(folder: Path, display: Callable[[int, int], None]) -> None:
+            from fdistill.predistill import PredistillConfig, PredistillTrainer
+
+            settings = self.settings["predistill"]
+            weights = {key: value for key, value in settings.items() if key != "training"}
+            args = self._arguments(settings["training"], folder, kind=PredistillConfig, **weights)
+            trainer = PredistillTrainer(
+                model=self._new_student(),
+                teacher_model=self.teacher_model,
+                args=args,
+                train_dataset=_rows(self.train_examples),
+                eval_dataset=self._eval_rows(args),
+                processing_class=self.tokenizer,
+            )
+            train(trainer, folder, display)
+            save_model(trainer, self.folder.predistilled)
+
+        self._stage("predistilled", "pre-distilling the student", work)
+
+    def _train(self) -> None:
+        for entry in self.recipe.objectives:
+            self._train_one(entry)
+
+    def _train_one(self, entry: Any) -> None:
+        def work(folder: Path, display: Callable[[int, int], None]) -> None:
+            objective = entry.build()
+            warm = self._is_distilled(entry) and self.recipe.predistill is not None
+            student = self._load(self.folder.predistilled) if warm else self._new_student()
+            args = self._arguments(
+                self.recipe.training, folder, objective=entry.objective, objective_options=entry.options or None
+            )
+            sources = {"teacher_model": self.teacher_model if self._needs_teacher(objective) else None}
+            if "teacher" in objective.sources:
+                from fdistill.store import TeacherStore
+
+                sources["store"] = TeacherStore.open(self.folder.store)
+            trainer = self._trainer(student, self.tokenizer, args, **sources)
+            train(trainer, folder, display)
+            save_model(trainer, self.folder.students / entry.name)
+
+        self._stage(f"students/{entry.name}", f"training {entry.name}", work)
+
+    def _evaluate(self) -> None:
+        settings = self.settings["evaluation"]
+        made = self.inputs()
+        reads = {"data.test": self.data["test"], "seed": self.recipe.seed, "lengths": list(self.lengths), **settings}
+        evaluator: Evaluator | None = None
+        for name in rows_of(self.recipe):
+            stage = name if name in ("teacher", "predistilled") else f"students/{name}"
+            inputs = fingerprint([reads, made[stage][0], made["teacher"][0]])
+            path = row_path(self.folder, name)
+            if read_json(path, {}).get("inputs") == inputs:
+                self.display.skip(f"evaluate/{name}")
+                continue
+            with self._step(f"evaluate/{name}", f"evaluating {name}") as update:
+                evaluator = evaluator or self._evaluator()
+                if name == "teacher":
+                    row = evaluator.teacher_row(update)
+                else:
+                    row = evaluator.student_row(self._load(made[stage][1]).to(self.device), update)
+                write_json(path, {"inputs": inputs, "row": vars(row)})
+        if evaluator is not None:
+            known = read_json(self.folder.environment, {})
+            write_json(self.folder.environment, {**known, "scores": evaluator.text.signatures})
+        assemble(self.folder, rows_of(self.recipe), self.test_examples)
+
+    # ------------------------------------------------------------------ parts
+
+    def _stage(self, stage: str, label: str, work: Callable[[Path, Callable[[int, int], None]], None]) -> None:
+        inputs, output = self.inputs()[stage]
+        if not self.folder.begin(stage, inputs, output):
+            self.display.skip(stage)
+            return
+        self._verify_losses()
+        with self._step(stage, label) as update:
+            work(self.folder.checkpoints / stage, update)
+        self.folder.complete(stage)
+
+    @contextmanager
+    def _step(self, name: str, label: str) -> Iterator[Callable[[int, int], None]]:
+        with self.folder.timed(name), self.display.step(name, label) as update:
+            yield update
+
+    def _verify_losses(self) -> None:
+        if self.verify and not self._verified:
+            from fdistill.checks import quick_check
+
+            quick_check(self.device)
+            self._verified = True
+
+    def _arguments(self, section: Mapping[str, Any] | None, folder: Path, **more: Any) -> Any:
+        return arguments(section, folder, self.recipe.seed, **more)
+
+    def _trainer(self, model: Any, tokenizer: Any, args: Any, **sources: Any) -> Any:
+        from fdistill.trainer import FDistillTrainer
+
+        return FDistillTrainer(
+            model=model,
+            args=args,
+            train_dataset=_rows(self.train_examples),
+            eval_dataset=self._eval_rows(args),
+            processing_class=tokenizer,
+            **sources,
+        )
+
+    def _eval_rows(self, args: Any) -> list[dict[str, Any]] | None:
+        """The validation split, where a training section asks for evaluation while training."""
+        wanted = str(args.eval_strategy).rpartition(".")[2].lower() != "no"
+        if wanted and not self.validation_examples:
+            raise FDistillError(
+                "a training section sets eval_strategy, but data.validation is null. Set data.validation."
+            )
+        return _rows(self.validation_examples) if wanted else None
+
+    def _validation(self, section: str) -> dict[str, str]:
+        """The validation split's fingerprint, for sections whose result may depend on it."""
+        values = self.settings[section]
+        training = values.get("training") if section != "training" else values
+        return (
+            {"data.validation": self.data["validation"]} if (training or {}).get("eval_strategy", "no") != "no" else {}
+        )
+
+    def _new_teacher(self) -> tuple[Any, Any]:
+        from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
+
+        recipe = self.recipe
+        if recipe.teacher.model is not None:
+            return load_tokenizer(recipe.teacher.model), load_model(recipe.teacher.model)
+        if recipe.tokenizer.model is not None:
+            tokenizer = load_tokenizer(recipe.tokenizer.model)
+        else:
+            texts = [text for example in self.train_examples for text in (example.prompt, example.completion)]
+            tokenizer = train_tokenizer(map(_plain, texts), recipe.tokenizer.vocab_size, _kind(recipe.teacher.config))
+        return tokenizer, build_model(recipe.teacher.config, tokenizer, seed=recipe.seed)
+
+    def _new_student(self) -> Any:
+        """The student before any training: alternate layers of the teacher, or what the recipe names."""
+        from fdistill.models import build_model, load_model, make_student
+
+        student = self.recipe.student
+        if student.model is not None:
+            return load_model(student.model)
+        if student.config is not None:
+            return build_model(student.config, self.tokenizer, seed=self.recipe.seed)
+        return make_student(self.teacher_model, student.encoder_layers, student.decoder_layers).to("cpu")
+
+    def _load(self, folder: Path) -> Any:
+        from fdistill.models import load_model
+
+        return load_model(folder)
+
+    def _evaluator(self) -> Evaluator:
+        if not self.test_examples:
+            raise FDistillError("the test split is empty: there is nothing to evaluate on. Set data.test.")
+        built_in = self.recipe.data.format == "restaurants"
+        return Evaluator(
+            self.teacher_model.to(self.device),
+            self.tokenizer,
+            self.test_examples,
+            self.settings["evaluation"],
+            lengths=self.lengths,
+            seed=self.recipe.seed,
+            device=self.device,
+            truth=RestaurantsTruth(self.test_examples, self.recipe.seed) if built_in else None,
+        )
+
+    def _draws_of(self, objective: Any, store: Mapping[str, Any]) -> str:
+        """The fingerprint of the draws that an objective reads: of samples it does not matter whether there are beams too."""
+        beams = objective.teacher_draws == "beam"
+        return fingerprint({key: value for key, value in store.items() if beams or key != "store.beams"})
+
+    def _is_distilled(self, entry: Any) -> bool:
+        """Whether an objective learns from the teacher; those that do start from the pre-distilled student."""
+        objective = entry.build()
+        return "teacher" in objective.sources or any(objective.needs_teacher(source) for source in objective.sources)
+
+    def _needs_teacher(self, objective: Any) -> bool:
+        """Whether the teacher must be in memory: not where a store's top-k answers for it."""
+        return any(
+            objective.needs_teacher(source) and not (source == "teacher" and self.recipe.store.top_k)
+            for source in objective.sources
+        )
+
+    @property
+    def _needs_store(self) -> bool:
+        return any("teacher" in entry.build().sources for entry in self.recipe.objectives)
+
+    @property
+    def _needs_beams(self) -> bool:
+        return any(
+            "teacher" in entry.build().sources and entry.build().teacher_draws == "beam"
+            for entry in self.recipe.objectives
+        )
+
+
+def _quiet_transformers() -> None:
+    """Turn off the bars that Transformers draws for every file read or written: the display shows progress."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _rows(examples: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"prompt": example.prompt, "completion": example.completion} for example in examples]
+
+
+def _plain(text: Any) -> str:
+    from fdistill.tasks import plain_text
+
+    return plain_text(text)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    from transformers import AutoConfig
+
+    made = AutoConfig.for_model(config["model_type"])
+    return "encoder-decoder" if made.is_encoder_decoder else "decoder-only"
