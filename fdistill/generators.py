@@ -208,6 +208,7 @@ def shifted_divergence(f: Generator, *, over: str) -> Callable[..., Tensor]:
         # f'(r) multiplies Σ(p - q) = 0: its own derivative never counts, so it may be a constant.
         at_r, slope, log_r = f.function(r).unsqueeze(-1), slope.unsqueeze(-1), log_r.unsqueeze(-1)
         a, b = log_p.exp(), log_q.exp()
+        first: Tensor | float
         if over == "teacher":
             log_b = log_q - log_r
             b_scaled, first, linear = log_b.exp(), 1.0, slope

@@ -247,6 +247,7 @@ def _js(
 
     log_odds = tempered_log_odds if tau > 0 else prior
 
+    terms: tuple[Term, ...]
     if estimator == "halves":
         terms = (
             Term("teacher", "kl_to_middle", pi, log_odds=log_odds),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,9 +182,10 @@ def _long_batch(setting: Setting, *, rows: int = 4, steps: int = 7, vocab: int =
     return {name: value.to(setting.device) for name, value in batch.items()}
 
 
-def _loss_and_gradient(made: Objective, source: str, batch: dict[str, Tensor], **more) -> tuple[float, np.ndarray]:
+def _loss_and_gradient(made: Objective, source: str, batch: dict[str, Any], **more: Any) -> tuple[float, np.ndarray]:
     student = batch["student_logits"].detach().clone().requires_grad_()
-    loss = sequence_loss(made, source, **{**batch, "student_logits": student}, **more).loss
+    arguments: dict[str, Any] = {**batch, "student_logits": student, **more}
+    loss = sequence_loss(made, source, **arguments).loss
     (grad,) = torch.autograd.grad(loss, student)
     return float(loss.detach()), grad.double().cpu().numpy()
 
@@ -266,8 +269,8 @@ def sparse_teacher(setting: Setting) -> Outcome:
             if case.name in ("engine", "mle", "seqkd"):
                 continue
             dense, grad = machine(made, sequences)
-            whole = machine(made, sequences, as_teacher=lambda x, s, k=p.vocab: top_k(x, s, k))
-            part, _ = machine(made, sequences, as_teacher=lambda x, s: top_k(x, s, 1))
+            whole = machine(made, sequences, as_teacher=partial(top_k, k=p.vocab))
+            part, _ = machine(made, sequences, as_teacher=partial(top_k, k=1))
             error = max(relative(whole[0], dense), relative(whole[1], grad), max(0.0, part - dense), max(0.0, -part))
             yield case.label, error
 
@@ -288,7 +291,8 @@ def heads(setting: Setting) -> Outcome:
 
     def one(head: Callable[..., Logits], case: Objective, source: str) -> list[np.ndarray]:
         leaves = [x.detach().clone().requires_grad_() for x in made]
-        loss = sequence_loss(case, source, **{**batch, "student_logits": head(*leaves)}).loss
+        arguments: dict[str, Any] = {**batch, "student_logits": head(*leaves)}
+        loss = sequence_loss(case, source, **arguments).loss
         return [np.asarray(float(loss.detach()))] + [
             g.double().cpu().numpy() for g in torch.autograd.grad(loss, leaves)
         ]

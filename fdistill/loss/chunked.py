@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fdistill.logits import LinearLogits
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows, TeacherRows, TopKRows, at_tokens
-from fdistill.loss.steps import TermRows, pair_log_probs, teacher_token_log_probs
+from fdistill.loss.steps import TermRows, pair_log_probs
 
 #: Elements of one chunk of log-probabilities: small enough for a core's cache on CPU, large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
@@ -50,8 +50,8 @@ def token_log_probs(
         for part in chunks(len(tokens), vocab_size, tokens.device, heads):
             log_p, log_q = pair_log_probs(student, teacher, part)
             ours.append(at_tokens(log_q, tokens[part]))
-            if not isinstance(teacher, TopKRows):
-                theirs.append(teacher_token_log_probs(teacher, log_p, tokens[part]))
+            if log_p is not None:
+                theirs.append(at_tokens(log_p, tokens[part]))
     empty = tokens.new_zeros(0, dtype=student.dtype)
     log_p_tokens = teacher.token_log_probs if isinstance(teacher, TopKRows) else torch.cat([empty, *theirs])
     return log_p_tokens, torch.cat([empty, *ours])
@@ -63,9 +63,12 @@ class _Gradients:
     def __init__(self, student: StudentRows, needs: list[bool]) -> None:
         self.student = student
         inputs = student_inputs(student)
-        self.sums = [torch.zeros_like(x) if need else None for x, need in zip(inputs, needs, strict=True)]
-        if isinstance(student, LinearRows):  # sums over many chunks: in the working precision
-            self.sums[1:] = [None if s is None else s.to(student.dtype) for s in self.sums[1:]]
+        # A head's gradient is a sum over many chunks: in the working precision.
+        dtypes = [x.dtype if number == 0 else student.dtype for number, x in enumerate(inputs)]
+        self.sums: list[Tensor | None] = [
+            torch.zeros_like(x, dtype=dtype) if need else None
+            for x, dtype, need in zip(inputs, dtypes, needs, strict=True)
+        ]
 
     def add(self, part: slice, grads: tuple[Tensor | None, ...]) -> None:
         if isinstance(self.student, DenseRows):
@@ -153,7 +156,7 @@ class _Work:
         with torch.enable_grad():
             student, leaves = _leaf_rows(self.student, part, needs)
             with torch.no_grad():
-                log_p, _ = (None, None) if self.teacher is None else (self._teacher_part(part), None)
+                log_p = self._teacher_part(part)
             log_q = student.log_probs()
             values = [term.value(self.teacher, log_p, log_q, part) for term in self.terms]
             loss = (self.coefficients[part] * sum(values)).sum() if values else log_q.new_zeros(())
@@ -166,7 +169,9 @@ class _Work:
         return loss.detach()
 
     def _teacher_part(self, part: slice) -> Tensor | None:
-        return None if isinstance(self.teacher, TopKRows) else self.teacher.log_probs(part)
+        if self.teacher is None or isinstance(self.teacher, TopKRows):
+            return None
+        return self.teacher.log_probs(part)
 
     def _record(self, part: slice, log_q: Tensor, values: list[Tensor]) -> None:
         for store, value in zip(self.values, values, strict=True):

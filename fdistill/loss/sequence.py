@@ -11,7 +11,7 @@ from fdistill.errors import ObjectiveError
 from fdistill.logits import LinearLogits, Logits
 from fdistill.loss.chunked import chunked_loss, entropy, token_log_probs
 from fdistill.loss.contract import Batch, check_batch
-from fdistill.loss.rows import LinearRows, at_tokens, rows_of, scatter, select, unmasked_index
+from fdistill.loss.rows import at_tokens, rows_of, scatter, select, unmasked_index
 from fdistill.loss.score import score_function_part
 from fdistill.loss.steps import batch_prefix, pair_log_probs, teacher_token_log_probs, term_rows
 from fdistill.objectives import Objective
@@ -119,7 +119,8 @@ def _rows(batch: Batch, index: Tensor | None):
     return student, teacher
 
 
-def _detached(teacher: Logits) -> Logits:
+def _detached(teacher: Logits | None) -> Logits:
+    assert teacher is not None
     return teacher.detach() if isinstance(teacher, (Tensor, LinearLogits)) else teacher
 
 
@@ -128,7 +129,7 @@ def _chunked_steps(batch: Batch, coefficients: Tensor) -> tuple[Tensor, _Steps]:
     index = unmasked_index(batch.mask)
     student, teacher = _rows(batch, index)
     tokens = select(batch.tokens, index).long()
-    vocab_size = batch.student.vocab_size if isinstance(student, LinearRows) else batch.student.shape[-1]
+    vocab_size = batch.student.vocab_size if isinstance(batch.student, LinearLogits) else batch.student.shape[-1]
     prefix = None
     if teacher is not None and batch.objective.needs_prefix(batch.source):
         prefix = batch_prefix(batch, index, *token_log_probs(student, teacher, tokens, vocab_size))

@@ -93,7 +93,7 @@ def _weighted(a: Tensor, b: Tensor, weight: float, swapped: bool) -> Iterator[Re
         other = other + weight * words.reverse_kl_to_middle(a, b, log_odds=odds)
         if weight != 0.5:
             halves = f"{1 - weight:g} KL(teacher ‖ m) + {weight:g} KL(student ‖ m)"
-            label = f"{halves}, m = {weight:g} teacher + {1 - weight:g} student (the halves' weights are not the middle's: not a js)"
+            label = f"{halves}, m = {weight:g} teacher + {1 - weight:g} student (halves unlike the middle: not a js)"
             yield Reading("", label, weight, other)
     yield Reading(
         "skew_kl", f"skew_kl with alpha {weight:g}{suffix}", weight, words.skew_kl(a, b, alpha=weight), swapped=swapped

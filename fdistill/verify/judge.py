@@ -293,8 +293,8 @@ def _gradient_note(
     truth, _ = gradients(ours)
     if found is None or truth is None:
         return ("gradient", False, "none reaches the student")
-    error = _difference(found, truth)
-    if error > TOLERANCE:
-        return ("gradient", False, f"differs from the divergence's by {error:.2g}")
+    off = _difference(found, truth)
+    if off > TOLERANCE:
+        return ("gradient", False, f"differs from the divergence's by {off:.2g}")
     live = to_teacher is not None and bool((to_teacher != 0).any())
     return ("gradient", not live, "also flows into the teacher" if live else "the divergence's own")

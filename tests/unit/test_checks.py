@@ -18,7 +18,7 @@ def test_every_property_holds_here(dtype):
 
 def test_a_failing_property_is_named_with_its_error(monkeypatch):
     monkeypatch.setattr(runner, "tolerances", lambda dtype: (-1.0, -1.0))
-    with pytest.raises(CheckError, match="expected loss equals the reference.*is off by"):
+    with pytest.raises(CheckError, match=r"expected loss equals the reference.*is off by"):
         quick_check("cpu", torch.float32)
 
 
