@@ -224,11 +224,11 @@ class PredistillTrainer(TextTrainer):
         for stack, pairs in self.matches.items():
             assert theirs is not None
             mask = ours.masks[stack]
-            errors = sum(
+            errors = [
                 state_error(ours.states[stack][i], theirs.states[stack][j], mask, normalize=self.normalize)
                 for i, j in pairs
-            )  # [B]
-            values = self.alpha_hid * errors
+            ]
+            values = self.alpha_hid * torch.stack(errors).sum(0)  # [B]
             counts = batch["data_mask"].any(1) if self.args.reduction == "sequence" else mask.sum(1)
             yield Part(f"hidden_{stack}", values.sum() / normalizers[stack].clamp(min=1), values, counts.float())
 

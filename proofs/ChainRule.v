@@ -17,8 +17,9 @@
       [f_divergence_monotone]  so D_f of prefixes never falls as T grows
       [f_sequence_divergence_nonneg]
       [shift_convex]           f_r is convex where f is, and f_r(1) = 0
-      [convex_f_chain_rule_positive], [convex_f_chain_rule_nonneg]
-                               all of the above for a user's own convex f
+      [convex_f_chain_rule_positive], [convex_f_chain_rule_dominated],
+      [convex_f_chain_rule_nonneg]   all of the above for a user's own convex f: positive
+                               models; zeros where Q dominates P; zeros anywhere
       [kl_chain_rule], [kl_chain_rule_expectation]     Eqn. 21
       [rkl_chain_rule], [rkl_chain_rule_expectation]   Eqn. 22
       [tvd_chain_rule]         total variation, exactly
@@ -132,37 +133,66 @@ Proof.
   assert (H := Hf (r * x) (r * y) t (Rmult_le_pos _ _ Hr Dx) (Rmult_le_pos _ _ Hr Dy) Ht). lra.
 Qed.
 
+(** The three theorems above, together, for the perspective of f on a cone. *)
+Lemma convex_f_on_cone : forall C f L p q, cone C -> subadditive C (perspective f L) ->
+  f 1 = 0 -> is_model V p -> is_model V q -> (forall s, C (prob p s) (prob q s)) ->
+  forall T, seqDiv (perspective f L) V T p q
+    = SumPrefixes V T (fun s => prob q s *
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * L)) V (p s) (q s))
+  /\ (forall s, 0 <= prob q s *
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * L)) V (p s) (q s))
+  /\ forall T', (T <= T')%nat -> seqDiv (perspective f L) V T p q <= seqDiv (perspective f L) V T' p q.
+Proof.
+  intros C f L p q HC Sub F1 Hp Hq H T.
+  assert (One : perspective f L 1 1 = 0).
+  { rewrite perspective_pos by lra. replace (1 / 1) with 1 by field. rewrite F1. ring. }
+  split; [|split].
+  - rewrite f_chain_rule by exact One. apply SumPrefixes_ext. intros s _.
+    apply f_chain_rule_shifted; assumption.
+  - intros s. rewrite <- f_chain_rule_shifted by assumption.
+    apply f_chain_rule_terms_nonneg with C; assumption.
+  - intros T' HT. apply f_divergence_monotone with C; assumption.
+Qed.
+
 (** Step-wise, exactly, for a user's own convex f on (0, oo): positive models. *)
 Theorem convex_f_chain_rule_positive : forall f p q,
   convex_on (fun t => 0 < t) f -> f 1 = 0 -> is_model V p -> is_model V q ->
   (forall s v, 0 < p s v) -> (forall s v, 0 < q s v) ->
   forall T, seqDiv (perspective f 0) V T p q
     = SumPrefixes V T (fun s => prob q s *
-        Div (perspective (shift f (prob p s / prob q s)) 0) V (p s) (q s))
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * 0)) V (p s) (q s))
   /\ (forall s, 0 <= prob q s *
-        Div (perspective (shift f (prob p s / prob q s)) 0) V (p s) (q s))
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * 0)) V (p s) (q s))
   /\ forall T', (T <= T')%nat -> seqDiv (perspective f 0) V T p q <= seqDiv (perspective f 0) V T' p q.
 Proof.
   intros f p q Hf F1 Hp Hq Pp Pq T.
-  assert (One : perspective f 0 1 1 = 0).
-  { rewrite perspective_pos by lra. replace (1 / 1) with 1 by field. rewrite F1. ring. }
   assert (Pos : forall m, (forall s v, 0 < m s v) -> forall s, 0 < prob (token := token) m s).
   { intros m Hm s. induction s as [|v s IH]; simpl; [lra | apply Rmult_lt_0_compat; auto]. }
-  assert (HC : forall s, positive_cone (prob p s) (prob q s)) by (intros s; left; auto).
-  assert (Eq : forall s, increment (perspective f 0) V p q s = prob q s *
-      Div (perspective (shift f (prob p s / prob q s)) 0) V (p s) (q s)).
-  { intros s. rewrite f_chain_rule_shifted by assumption. rewrite Rmult_0_r. reflexivity. }
-  assert (Sub := convex_subadditive_positive f 0 Hf).
-  split; [|split].
-  - rewrite f_chain_rule by exact One. apply SumPrefixes_ext. intros s _. apply Eq.
-  - intros s. rewrite <- Eq.
-    apply f_chain_rule_terms_nonneg with positive_cone; try assumption. apply positive_cone_cone.
-  - intros T' HT. apply f_divergence_monotone with positive_cone; try assumption.
-    apply positive_cone_cone.
+  apply convex_f_on_cone with positive_cone; try assumption.
+  - apply positive_cone_cone.
+  - apply convex_subadditive_positive, Hf.
+  - intros s. left. auto.
 Qed.
 
-(** The same for f convex on [0, oo) with slopes at most L: any models, zeros
-    and an absorbing EOS included. *)
+(** For f convex on [0, oo), whatever its slope at infinity, where the teacher can
+    write nothing that the student cannot (chi-square, KL). *)
+Theorem convex_f_chain_rule_dominated : forall f p q,
+  convex_on (fun t => 0 <= t) f -> f 1 = 0 -> is_model V p -> is_model V q -> dominated p q ->
+  forall T, seqDiv (perspective f 0) V T p q
+    = SumPrefixes V T (fun s => prob q s *
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * 0)) V (p s) (q s))
+  /\ (forall s, 0 <= prob q s *
+        Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * 0)) V (p s) (q s))
+  /\ forall T', (T <= T')%nat -> seqDiv (perspective f 0) V T p q <= seqDiv (perspective f 0) V T' p q.
+Proof.
+  intros f p q Hf F1 Hp Hq Hd T. apply convex_f_on_cone with dominated_cone; try assumption.
+  - apply dominated_cone_cone.
+  - apply convex_subadditive_dominated, Hf.
+  - intros s. split; [|split; [|apply Hd]]; apply (prob_nonneg V); assumption.
+Qed.
+
+(** For f convex on [0, oo) with slopes at most L: any models, zeros on either side
+    and an absorbing EOS included (JS, TVD, Hellinger). *)
 Theorem convex_f_chain_rule_nonneg : forall f L p q,
   convex_on (fun t => 0 <= t) f ->
   (forall x y, 0 <= x -> x <= y -> f y - f x <= L * (y - x)) ->
@@ -174,19 +204,10 @@ Theorem convex_f_chain_rule_nonneg : forall f L p q,
         Div (perspective (shift f (prob p s / prob q s)) (prob p s / prob q s * L)) V (p s) (q s))
   /\ forall T', (T <= T')%nat -> seqDiv (perspective f L) V T p q <= seqDiv (perspective f L) V T' p q.
 Proof.
-  intros f L p q Hf HL F1 Hp Hq T.
-  assert (One : perspective f L 1 1 = 0).
-  { rewrite perspective_pos by lra. replace (1 / 1) with 1 by field. rewrite F1. ring. }
-  assert (HC : forall s, nonneg_cone (prob p s) (prob q s)).
-  { intros s; split; eapply prob_nonneg; eassumption. }
-  assert (Sub := convex_subadditive_nonneg f L Hf HL).
-  split; [|split].
-  - rewrite f_chain_rule by exact One. apply SumPrefixes_ext. intros s _.
-    apply f_chain_rule_shifted; assumption.
-  - intros s. rewrite <- f_chain_rule_shifted by assumption.
-    apply f_chain_rule_terms_nonneg with nonneg_cone; try assumption. apply nonneg_cone_cone.
-  - intros T' HT. apply f_divergence_monotone with nonneg_cone; try assumption.
-    apply nonneg_cone_cone.
+  intros f L p q Hf HL F1 Hp Hq T. apply convex_f_on_cone with nonneg_cone; try assumption.
+  - apply nonneg_cone_cone.
+  - apply convex_subadditive_nonneg; assumption.
+  - intros s; split; apply (prob_nonneg V); assumption.
 Qed.
 
 (** ** Kullback-Leibler, both directions *)

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Checks the proofs: compiles every file, runs coqchk, and reads every theorem's assumptions.
 
-Usage: python proofs/check.py     (standard library only; needs Coq 8.16 or later, no other Coq library)
+Usage: python proofs/check.py [--each]     (standard library only; needs Coq 8.16 or later, no other Coq library)
 
 The files and their order stand in _CoqProject. Everything is built in proofs/build, which git ignores.
-A theorem passes if `Print Assumptions` names nothing but the foundations of the standard library's reals.
+A theorem passes if `Print Assumptions` names nothing but the foundations of the standard library's reals. The
+command walks through all of that library every time, about a second, so it is asked once per file, about all
+theorems of the file together: what they assume together includes what each assumes. Where that is more than the
+foundations, and with --each everywhere, it is asked about each theorem alone.
 """
 
 import re
@@ -29,6 +32,7 @@ FORBIDDEN = re.compile(
     r"\b(Admitted|admit|give_up|Axioms?|Parameters?|Conjectures?|Unset\s+Guard\s+Checking"
     r"|Unset\s+Positivity\s+Checking|Unset\s+Universe\s+Checking|bypass_check|type_in_type)\b"
 )
+Theorem = tuple[str, str]  # the file's name without .v, and the theorem's
 THEOREM = re.compile(r"^Theorem\s+([A-Za-z_][\w']*)", re.MULTILINE)
 
 
@@ -36,7 +40,10 @@ class ProofError(Exception):
     """A proof, or the machine it is checked on, is not as it should be."""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    if not set(arguments) <= {"--each"}:
+        print(__doc__, file=sys.stderr)
+        return 2
     start = time.monotonic()
     try:
         require_tools()
@@ -45,7 +52,7 @@ def main() -> int:
         refuse_holes(sources)
         compile_all(files)
         run_coqchk(files)
-        verdicts = assumptions(theorems(sources))
+        verdicts = assumptions(theorems(sources), each="--each" in arguments)
     except ProofError as error:
         print(f"proofs: {error}", file=sys.stderr)
         return 1
@@ -100,11 +107,9 @@ def refuse_holes(sources: dict[Path, str]) -> None:
                 raise ProofError(f"{file.name}:{number}: `{hole.group()}` leaves something unproved")
 
 
-def theorems(sources: dict[Path, str]) -> list[tuple[str, str]]:
-    """Every (module, theorem) whose statement starts a line with `Theorem`."""
-    return [
-        (file.stem, name) for file, source in sources.items() for name in THEOREM.findall(without_comments(source))
-    ]
+def theorems(sources: dict[Path, str]) -> list[Theorem]:
+    """Every (file, theorem) whose statement starts a line with `Theorem`."""
+    return [(file.stem, name) for file, source in sources.items() for name in THEOREM.findall(without_comments(source))]
 
 
 def run(command: list[str], what: str) -> str:
@@ -132,34 +137,48 @@ def run_coqchk(files: list[Path]) -> None:
     run(["coqchk", "-silent", "-R", ".", LIBRARY, *norec], "coqchk")
 
 
-def assumptions(names: list[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
-    """What each theorem rests on, according to `Print Assumptions`."""
-    modules = dict.fromkeys(module for module, _ in names)
-    lines = [f"Require {LIBRARY}.{module}." for module in modules]
-    for module, name in names:
-        lines.append(f'Goal True. idtac "THEOREM {module}.{name}". Abort.')
-        lines.append(f"Print Assumptions {LIBRARY}.{module}.{name}.")
+def assumptions(names: list[Theorem], each: bool) -> dict[Theorem, list[str]]:
+    """What every theorem rests on: its file's theorems together, or, where that says too little, it alone."""
+    modules = {module: [n for n in names if n[0] == module] for module, _ in names}
+    print("Print Assumptions ...", file=sys.stderr)
+    together = {} if each else print_assumptions(modules)
+    clean = {module for module, axioms in together.items() if set(axioms) <= ALLOWED}
+    alone = print_assumptions({".".join(n): [n] for n in names if n[0] not in clean})
+    return {n: together[n[0]] if n[0] in clean else alone[".".join(n)] for n in names}
+
+
+def print_assumptions(groups: dict[str, list[Theorem]]) -> dict[str, list[str]]:
+    """The axioms under each group of theorems; the group is the term (theorem, (theorem, ...))."""
+    if not groups:
+        return {}
+    lines = [f"Require {LIBRARY}.{module}." for module in dict.fromkeys(m for g in groups.values() for m, _ in g)]
+    for number, (label, group) in enumerate(groups.items()):
+        term = "I"
+        for module, name in reversed(group):
+            term = f"(conj (@{LIBRARY}.{module}.{name}) {term})"
+        lines.append(f"Definition group_{number} := {term}.")
+        lines.append(f'Goal True. idtac "GROUP {label}". Abort.')
+        lines.append(f"Print Assumptions group_{number}.")
     (BUILD / "Assumptions.v").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return parse_assumptions(run(["coqc", "-q", "-R", ".", LIBRARY, "Assumptions.v"], "Print Assumptions"), names)
+    output = run(["coqc", "-q", "-R", ".", LIBRARY, "Assumptions.v"], "Print Assumptions")
+    blocks = re.split(r"^GROUP (\S+)\s*$", output, flags=re.MULTILINE)[1:]
+    found = {label: read_axioms(label, block) for label, block in zip(blocks[0::2], blocks[1::2], strict=True)}
+    if set(found) != set(groups):
+        raise ProofError(f"Print Assumptions said nothing about {sorted(set(groups) - set(found))}")
+    return found
 
 
-def parse_assumptions(output: str, names: list[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
-    blocks = re.split(r"^THEOREM (\S+)\s*$", output, flags=re.MULTILINE)[1:]
-    found = dict(zip(blocks[0::2], blocks[1::2], strict=True))
-    result = {}
-    for module, name in names:
-        block = found.get(f"{module}.{name}", "").strip()
-        if block == "Closed under the global context":
-            result[module, name] = []
-        elif block.startswith("Axioms:"):
-            # An axiom's name starts its line; its type may go on over indented lines.
-            result[module, name] = re.findall(r"^([A-Za-z_][\w.']*)", block.removeprefix("Axioms:"), re.MULTILINE)
-        else:
-            raise ProofError(f"Print Assumptions said nothing readable about {module}.{name}: {block!r}")
-    return result
+def read_axioms(label: str, block: str) -> list[str]:
+    """An axiom's name starts its line; its type may go on over indented lines."""
+    block = block.strip()
+    if block == "Closed under the global context":
+        return []
+    if not block.startswith("Axioms:"):
+        raise ProofError(f"Print Assumptions said nothing readable about {label}: {block!r}")
+    return re.findall(r"^([^\s:]+)", block.removeprefix("Axioms:"), re.MULTILINE)
 
 
-def print_table(verdicts: dict[tuple[str, str], list[str]]) -> int:
+def print_table(verdicts: dict[Theorem, list[str]]) -> int:
     width = max(len(name) for _, name in verdicts)
     failed = 0
     for (module, name), axioms in verdicts.items():
@@ -168,7 +187,7 @@ def print_table(verdicts: dict[tuple[str, str], list[str]]) -> int:
         if extra:
             verdict = f"FAILED: assumes {', '.join(extra)}"
         elif axioms:
-            verdict = "passed: the reals' own foundations only"
+            verdict = "passed: the foundations of the reals only"
         else:
             verdict = "passed: no assumptions"
         print(f"{name:<{width}}  {module + '.v':<18}  {verdict}")
@@ -176,4 +195,4 @@ def print_table(verdicts: dict[tuple[str, str], list[str]]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The stages of a run, in order: teacher, sample, predistill, train, evaluate. Each skips what is there and resumes what is not.
+"""The stages of a run, in order: teacher, sample, predistill, train, evaluate; each skips what is there and resumes.
 
     data ─► teacher ─► store ─► predistilled ─► students/<name> … ─► metrics.json
                                                  mle: from the same cut of the teacher, without pre-distillation
@@ -10,7 +10,6 @@ again ends with the numbers of one that was not.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,19 @@ import yaml
 
 from fdistill.errors import FDistillError
 from fdistill.evaluate import RestaurantsTruth
-from fdistill.pipeline.environment import default_device, environment
+from fdistill.pipeline.environment import environment
 from fdistill.pipeline.evaluation import Evaluator, assemble, row_path
-from fdistill.pipeline.folder import RunFolder, fingerprint, flatten, read_json, write_json, write_text
+from fdistill.pipeline.folder import fingerprint, read_json, write_json, write_text
+from fdistill.pipeline.inputs import RunInputs
 from fdistill.pipeline.plan import STAGES, rows_of, weights
 from fdistill.pipeline.progress import Display, Silent
-from fdistill.pipeline.training import arguments, save_model, train
+from fdistill.pipeline.training import save_model, train
 from fdistill.recipe import Recipe, check_all_training
-from fdistill.tasks import data_fingerprint, load_split
 
 logger = logging.getLogger("fdistill")
 
 
-class Pipeline:
+class Pipeline(RunInputs):
     """One run of a recipe in its output folder.
 
     Args:
@@ -40,15 +39,13 @@ class Pipeline:
     """
 
     def __init__(self, recipe: Recipe, display: Display | None = None, *, verify: bool = True):
-        self.recipe = recipe
-        self.folder = RunFolder(recipe.output)
+        super().__init__(recipe)
         self.display = display or Silent()
         self.verify = verify
-        self.settings = recipe.resolved()
         self._verified = False
 
     def run(self, until: str = "evaluate") -> dict[str, Any]:
-        """Run all stages up to `until`, one of teacher, sample, predistill, train, evaluate; return the metrics if there are any.
+        """Run all stages up to `until` (teacher, sample, predistill, train or evaluate); return the metrics if there are any.
 
         Raises:
             FDistillError: before any work, where recipe, data or what lies in the folder do not fit together.
@@ -61,57 +58,6 @@ class Pipeline:
             for stage in STAGES[: STAGES.index(until) + 1]:
                 getattr(self, f"_{stage}")()
         return read_json(self.folder.metrics, {}) if until == "evaluate" else {}
-
-    # ------------------------------------------------------------------ what every stage reads
-
-    @cached_property
-    def train_examples(self) -> list[Any]:
-        """Return the training split."""
-        return load_split(self.recipe.data, "train", self.recipe.seed)
-
-    @cached_property
-    def test_examples(self) -> list[Any]:
-        """Return the test split."""
-        return load_split(self.recipe.data, "test", self.recipe.seed)
-
-    @cached_property
-    def validation_examples(self) -> list[Any]:
-        """Return the validation split, empty where the recipe has none."""
-        none = self.recipe.data.validation is None
-        return [] if none else load_split(self.recipe.data, "validation", self.recipe.seed)
-
-    @cached_property
-    def data(self) -> dict[str, str]:
-        """Return the fingerprints of the splits."""
-        return {
-            "train": data_fingerprint(self.train_examples),
-            "validation": data_fingerprint(self.validation_examples),
-            "test": data_fingerprint(self.test_examples),
-        }
-
-    @cached_property
-    def teacher_model(self) -> Any:
-        """Return the run's teacher, from its folder."""
-        return self._load(self.folder.teacher)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """Return the run's tokenizer, which all models share."""
-        from fdistill.models import load_tokenizer
-
-        return load_tokenizer(self.folder.teacher)
-
-    @cached_property
-    def device(self) -> str:
-        """Return where models run."""
-        cpu = bool((self.recipe.training or {}).get("use_cpu"))
-        return "cpu" if cpu else default_device()
-
-    @cached_property
-    def lengths(self) -> tuple[int, int]:
-        """Return (max_prompt_length, max_completion_length) of the students' training, by which all sample and score."""
-        args = self._arguments(self.recipe.training, self.folder.checkpoints)
-        return args.max_prompt_length, args.max_completion_length
 
     # ------------------------------------------------------------------ stages
 
@@ -127,35 +73,6 @@ class Pipeline:
         found = {**environment(), "seed": self.recipe.seed, "data": self.data}
         known = read_json(self.folder.environment, {})
         write_json(self.folder.environment, {**found, **({"scores": known["scores"]} if "scores" in known else {})})
-
-    def inputs(self) -> dict[str, tuple[dict[str, Any], Path]]:
-        """Return {stage: (what it is made from, what it makes)} of the training stages, in order."""
-        s, folder = self.settings, self.folder
-        base = {"seed": s["seed"], "data.train": self.data["train"]}
-        teacher = base | flatten({"tokenizer": s["tokenizer"], "teacher": s["teacher"]}) | self._validation("teacher")
-        made = {"teacher": (teacher, folder.teacher)}
-        student = {"teacher": fingerprint(teacher)} | flatten({"student": s["student"]})
-        if self._needs_store:
-            sampling = {key: value for key, value in s["store"].items() if key not in ("batch_size", "beams")}
-            sampling["beams"] = s["store"]["beams"] if self._needs_beams else 0
-            limits = dict(zip(("max_prompt_length", "max_completion_length"), self.lengths, strict=True))
-            made["store"] = (
-                {"seed": s["seed"], "teacher": fingerprint(teacher)} | flatten({"store": sampling}) | limits,
-                folder.store,
-            )
-        if self.recipe.predistill is not None:
-            warm = student | flatten({"predistill": s["predistill"]}) | self._validation("predistill")
-            made["predistilled"] = (warm, folder.predistilled)
-        for entry in self.recipe.objectives:
-            objective = entry.build()
-            own = {"objective": entry.objective, **{f"objective.{k}": str(v) for k, v in entry.options.items()}}
-            own |= flatten({"training": s["training"]}) | student | self._validation("training")
-            if "teacher" in objective.sources:
-                own["store"] = self._draws_of(objective, made["store"][0])
-            if self._is_distilled(entry) and "predistilled" in made:
-                own["predistilled"] = fingerprint(made["predistilled"][0])
-            made[f"students/{entry.name}"] = (own, folder.students / entry.name)
-        return made
 
     def _teacher(self) -> None:
         def work(folder: Path, display: Callable[[int, int], None]) -> None:
@@ -287,9 +204,6 @@ class Pipeline:
             quick_check(self.device)
             self._verified = True
 
-    def _arguments(self, section: Mapping[str, Any] | None, folder: Path, **more: Any) -> Any:
-        return arguments(section, folder, self.recipe.seed, **more)
-
     def _trainer(self, model: Any, tokenizer: Any, args: Any, **sources: Any) -> Any:
         from fdistill.trainer import FDistillTrainer
 
@@ -310,14 +224,6 @@ class Pipeline:
                 "a training section sets eval_strategy, but data.validation is null. Set data.validation."
             )
         return _rows(self.validation_examples) if wanted else None
-
-    def _validation(self, section: str) -> dict[str, str]:
-        """The validation split's fingerprint, for sections whose result may depend on it."""
-        values = self.settings[section]
-        training = values.get("training") if section != "training" else values
-        return (
-            {"data.validation": self.data["validation"]} if (training or {}).get("eval_strategy", "no") != "no" else {}
-        )
 
     def _new_teacher(self) -> tuple[Any, Any]:
         from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
@@ -343,11 +249,6 @@ class Pipeline:
             return build_model(student.config, self.tokenizer, seed=self.recipe.seed)
         return make_student(self.teacher_model, student.encoder_layers, student.decoder_layers).to("cpu")
 
-    def _load(self, folder: Path) -> Any:
-        from fdistill.models import load_model
-
-        return load_model(folder)
-
     def _evaluator(self) -> Evaluator:
         if not self.test_examples:
             raise FDistillError("the test split is empty: there is nothing to evaluate on. Set data.test.")
@@ -363,32 +264,11 @@ class Pipeline:
             truth=RestaurantsTruth(self.test_examples, self.recipe.seed) if built_in else None,
         )
 
-    def _draws_of(self, objective: Any, store: Mapping[str, Any]) -> str:
-        """The fingerprint of the draws that an objective reads: of samples it does not matter whether there are beams too."""
-        beams = objective.teacher_draws == "beam"
-        return fingerprint({key: value for key, value in store.items() if beams or key != "store.beams"})
-
-    def _is_distilled(self, entry: Any) -> bool:
-        """Whether an objective learns from the teacher; those that do start from the pre-distilled student."""
-        objective = entry.build()
-        return "teacher" in objective.sources or any(objective.needs_teacher(source) for source in objective.sources)
-
     def _needs_teacher(self, objective: Any) -> bool:
         """Whether the teacher must be in memory: not where a store's top-k answers for it."""
         return any(
             objective.needs_teacher(source) and not (source == "teacher" and self.recipe.store.top_k)
             for source in objective.sources
-        )
-
-    @property
-    def _needs_store(self) -> bool:
-        return any("teacher" in entry.build().sources for entry in self.recipe.objectives)
-
-    @property
-    def _needs_beams(self) -> bool:
-        return any(
-            "teacher" in entry.build().sources and entry.build().teacher_draws == "beam"
-            for entry in self.recipe.objectives
         )
 
 

@@ -191,12 +191,14 @@ def _table(
 
 
 def _ranks(column: Column, rows: Metrics, names: Sequence[str]) -> dict[str, int]:
-    """{row: 1 or 2}; equal as shown is equal in rank. Nobody is best of one."""
+    """{row: 1 or 2}; equal as shown is equal in rank, and where all are equal there is no best."""
     values = {name: rows[name][column.key]["value"] for name in names if column.key in rows[name]}
-    if column.better is None or len(values) < 2:
+    if column.better is None:
         return {}
     shown = {name: round(value, column.digits) for name, value in values.items()}
     order = sorted(set(shown.values()), reverse=column.better == "higher")[:2]
+    if len(order) < 2:
+        return {}
     return {name: order.index(value) + 1 for name, value in shown.items() if value in order}
 
 

@@ -15,7 +15,7 @@ class DrawKeys:
     Attributes:
         seed: the run's seed.
         example: which example each row is a completion of, long [B].
-        draw: the how manieth completion of it, long [B].
+        draw: which of the completions of its example it is, long [B].
         step: the training step; draws that do not belong to one use OFFLINE_STEP.
     """
 

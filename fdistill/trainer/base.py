@@ -48,6 +48,7 @@ class TextTrainer(Trainer):
     """
 
     args: TextTrainingConfig
+    model: Any
     card_title = "Model"
 
     def __init__(
@@ -99,6 +100,7 @@ class TextTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As Trainer does it, with dropout off where the settings say so."""
         self.before_training()
+        self._means.restart_clock()
         with dropout_disabled(self.model) if self.args.disable_dropout else nullcontext():
             return super().train(*args, **kwargs)
 
@@ -161,7 +163,7 @@ class TextTrainer(Trainer):
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """As Trainer does it, with the loss summed over examples, so that it does not depend on the batches."""
         self._evaluated = []
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(*args, **kwargs, metric_key_prefix=metric_key_prefix)  # type: ignore[misc]
         if self._evaluated and output.metrics is not None:
             values, counts = (torch.stack(column).sum(0) for column in zip(*self._evaluated, strict=True))
             output.metrics[f"{metric_key_prefix}_loss"] = float((values / counts.clamp(min=1)).sum())
@@ -182,7 +184,7 @@ class TextTrainer(Trainer):
         """The student as plain Transformers loads it: safetensors, tokenizer, generation config, and nothing pickled."""
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+            folder = Path(output_dir or str(self.args.output_dir))
             (folder / "training_args.bin").unlink(missing_ok=True)
             encoder_decoder = self.form.adapter.kind == "encoder-decoder"
             auto_class = "AutoModelForSeq2SeqLM" if encoder_decoder else "AutoModelForCausalLM"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -31,7 +31,7 @@ def check_range(name: str, value: Any, low: float, high: float = float("inf"), *
 class TextTrainingConfig(TrainingArguments):
     """TrainingArguments with what every trainer of this library shares: lengths, dropout, loading of models."""
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+    _VALID_DICT_FIELDS = [  # noqa: RUF012
         *TrainingArguments._VALID_DICT_FIELDS,
         "model_init_kwargs",
         "teacher_model_init_kwargs",
@@ -42,7 +42,7 @@ class TextTrainingConfig(TrainingArguments):
     use_cache: bool = field(
         default=True, metadata=text("Kept in the student's saved config; training itself never builds a cache.")
     )
-    remove_unused_columns: bool | None = field(
+    remove_unused_columns: bool = field(
         default=False, metadata=text("The trainer reads the columns it knows and ignores others.")
     )
     reduction: str = field(
@@ -96,7 +96,7 @@ class FDistillConfig(TextTrainingConfig):
     The rest is `transformers.TrainingArguments`.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TextTrainingConfig._VALID_DICT_FIELDS, "objective_options"]
+    _VALID_DICT_FIELDS = [*TextTrainingConfig._VALID_DICT_FIELDS, "objective_options"]  # noqa: RUF012
 
     objective: str = field(default="js", metadata=text("A name of fdistill.OBJECTIVES, or an Objective."))
     objective_options: dict[str, Any] | str | None = field(default=None, metadata=text("Options of the objective."))
@@ -141,7 +141,12 @@ class FDistillConfig(TextTrainingConfig):
             if self.objective_options:
                 raise TrainingError("objective_options belong to an objective given by name; this one is already made.")
             return self.objective
-        return objective(self.objective, **dict(self.objective_options or {}))
+        return objective(self.objective, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        if isinstance(self.objective_options, str):
+            raise TrainingError(f"objective_options is a dictionary or its JSON text, not {self.objective_options!r}.")
+        return dict(self.objective_options or {})
 
     def _check_baseline(self) -> None:
         if self.baseline not in (None, "leave_one_out"):

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
+
 from fdistill.errors import TrainingError, VocabularyError
 from fdistill.models import (
     adapter_for,
@@ -56,16 +58,17 @@ def resolve_tokenizer(tokenizer: Any, model: Any) -> Any:
     return load_tokenizer(name)
 
 
-def add_adapters(model: Any, peft_config: Any, checkpointing: bool) -> Any:
-    """Wrap the student in PEFT adapters; only they are trained."""
+def add_adapters(model: Any, peft_config: Any, args: Any) -> Any:
+    """Wrap the student in PEFT adapters; only they are trained. Their first weights are those of the run's seed."""
     if peft_config is not None:
         try:
             from peft import get_peft_model
         except ImportError:
             raise TrainingError("peft_config needs the package peft: pip install 'fdistill[peft]'.") from None
+        set_seed(args.seed)
         model = get_peft_model(model, peft_config)
     check_adapters(model)
-    if checkpointing and hasattr(model, "peft_config"):
+    if args.gradient_checkpointing and hasattr(model, "peft_config"):
         model.enable_input_require_grads()  # a checkpointed layer has no gradient unless one of its inputs does
     return model
 
@@ -110,6 +113,12 @@ def check_pair(student: Any, teacher: Any) -> None:
             f"decoding forces the first tokens {special_tokens(student).forced} of the student and "
             f"{special_tokens(teacher).forced} of the teacher. Set forced_bos_token_id of both generation configs to one value."
         )
+    ends = special_tokens(student).eos, special_tokens(teacher).eos
+    if not set(ends[0]) & set(ends[1]):
+        raise VocabularyError(
+            f"completions of the student end with token {_words(ends[0])} and the teacher's with {_words(ends[1])}. Set "
+            "eos_token_id of both generation configs to one value."
+        )
     small, large = count_parameters(teacher), count_parameters(student)
     if small < large:
         logger.warning(
@@ -117,3 +126,7 @@ def check_pair(student: Any, teacher: Any) -> None:
             f"{small:,}",
             f"{large:,}",
         )
+
+
+def _words(ids: tuple[int, ...]) -> str:
+    return " or ".join(map(str, ids)) or "none at all"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from fdistill.errors import StoreError
@@ -15,38 +14,29 @@ from fdistill.trainer.data import TokenizedDataset
 ATTACHED = ("teacher_completion_ids", "teacher_completion")
 
 
-@dataclass(frozen=True)
-class TeacherNeeds:
-    """Why a dataset needs the teacher model itself; None where its columns or its store will do."""
-
-    reason: str | None
-
-
-def teacher_needs(objective: Objective, name: str, columns: Iterable[str], store: Any) -> TeacherNeeds:
-    """Say whether training or evaluating on a dataset runs the teacher, and why."""
+def teacher_needs(objective: Objective, name: str, columns: Iterable[str], store: Any) -> str | None:
+    """Say why training or evaluating on a dataset needs the teacher itself; None where its columns or its store will do."""
     attached = any(column in columns for column in ATTACHED)
     kept = store is not None and not attached
     label = f"objective {objective.name!r}"
     if "student" in objective.sources and objective.needs_teacher("student"):
-        return TeacherNeeds(
+        return (
             f"{label} scores the student's own completions by the teacher, which no store of the teacher's samples can do: "
             "pass teacher_model= (and the store as store=)."
         )
     if "data" in objective.sources and objective.needs_teacher("data"):
-        return TeacherNeeds(f"{label} scores reference completions by the teacher: pass teacher_model=.")
+        return f"{label} scores reference completions by the teacher: pass teacher_model=."
     if "teacher" not in objective.sources:
-        return TeacherNeeds(None)
+        return None
     if not attached and not kept:
-        return TeacherNeeds(
+        return (
             f"{label} learns from completions of the teacher, and {name} has none: pass teacher_model= to write them, a "
             "TeacherStore as store= (eval_store= for eval_dataset), or a column teacher_completion_ids."
         )
     if not objective.needs_teacher("teacher") or (kept and store.top_k):
-        return TeacherNeeds(None)
+        return None
     where = "the store was made without top-k" if kept else f"{name} holds the teacher's tokens alone"
-    return TeacherNeeds(
-        f"{label} compares next-token probabilities, and {where}: pass teacher_model=, or a store made with top_k above 0."
-    )
+    return f"{label} compares next-token probabilities, and {where}: pass teacher_model=, or a store made with top_k above 0."
 
 
 def check_store(store: Any, data: Any, name: str, objective: Objective, teacher: Any, tokenizer: Any) -> None:

@@ -210,6 +210,7 @@ class DistillationStep:
             encoded=None if encoded is None else encoded.select(rows),
             vocab_size=self.vocab_size,
         )
+        assert isinstance(logits, Tensor)
         parts = logits.split([half.shape[0] for half in halves])
         return [part[:, : half.shape[1]] for part, half in zip(parts, halves, strict=True)]
 

@@ -24,7 +24,7 @@ from fdistill.trainer.loading import (
     resolve_model,
     resolve_tokenizer,
 )
-from fdistill.trainer.sources import TeacherNeeds, check_store, teacher_needs
+from fdistill.trainer.sources import check_store, teacher_needs
 from fdistill.trainer.step import EVALUATION_STEP, DistillationStep
 
 logger = logging.getLogger("fdistill")
@@ -52,6 +52,7 @@ class FDistillTrainer(TextTrainer):
     """
 
     args: FDistillConfig
+    objective: Objective
 
     def __init__(
         self,
@@ -73,26 +74,17 @@ class FDistillTrainer(TextTrainer):
         self.objective = args.make_objective()
         if isinstance(teacher_model, TeacherStore):
             store, teacher_model = store or teacher_model, None
-        evaluations = by_name(eval_dataset)
-        stores = {"train_dataset": store, **dict.fromkeys(evaluations, eval_store)}
-        datasets = {
-            name: data for name, data in {"train_dataset": train_dataset, **evaluations}.items() if data is not None
-        }
-        needs = [teacher_needs(self.objective, name, columns_of(data, name, self.objective), stores[name])
-                 for name, data in datasets.items()]  # fmt: skip
-        student = resolve_model(model, args.model_init_kwargs, "student", "model_init_kwargs")
-        teacher = self._teacher(teacher_model, args, needs)
-        tokenizer = resolve_tokenizer(processing_class, student)
-        if teacher is not None:
-            check_pair(student, teacher)
+        given = {"train_dataset": train_dataset, **by_name(eval_dataset)}
+        datasets = {name: data for name, data in given.items() if data is not None}
+        stores = {name: store if name == "train_dataset" else eval_store for name in datasets}
+        student, teacher, tokenizer = self._models(model, teacher_model, args, processing_class, datasets, stores)
         vocab_size = check_vocabulary(student, teacher, tokenizer)
         form = text_format(student, tokenizer, args)
-        for name, data in datasets.items():
-            if stores[name] is not None:
-                check_store(stores[name], data, name, self.objective, teacher or loaded(teacher_model), tokenizer)
         made = {name: self._tokenized(data, form, name, stores[name]) for name, data in datasets.items()}
-        student = add_adapters(student, peft_config, bool(args.gradient_checkpointing))
+        student = add_adapters(student, peft_config, args)
         self.distillation = distillation_step(args, student, teacher, vocab_size, form)
+        self.card_title = "Model" if teacher is None and not store else f"Student distilled by {self.objective.name}"
+        self._shown: tuple[Tensor, Tensor, Tensor] | None = None
         super().__init__(
             student,
             teacher,
@@ -105,15 +97,35 @@ class FDistillTrainer(TextTrainer):
             optimizers=optimizers,
             data_collator=data_collator,
         )
-        self.card_title = f"Student distilled by {self.objective.name}" if self.teacher or store else "Model"
-        self._shown: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def _teacher(self, teacher_model: Any, args: FDistillConfig, needs: list[TeacherNeeds]) -> Any:
-        if not any(need.reason for need in needs):
-            return None
-        if teacher_model is None:
-            raise TrainingError(next(need.reason for need in needs if need.reason))
-        return resolve_model(teacher_model, args.teacher_model_init_kwargs, "teacher", "teacher_model_init_kwargs")
+    def _models(
+        self,
+        model: Any,
+        teacher_model: Any,
+        args: FDistillConfig,
+        processing_class: Any,
+        datasets: dict[str, Any],
+        stores: dict[str, TeacherStore | None],
+    ) -> tuple[Any, Any, Any]:
+        """Student, teacher (None where nothing runs it) and tokenizer, once columns and stores are known to do."""
+        needs = [
+            teacher_needs(self.objective, name, columns_of(data, name, self.objective), stores[name])
+            for name, data in datasets.items()
+        ]
+        reasons = [need for need in needs if need]
+        if reasons and teacher_model is None:
+            raise TrainingError(reasons[0])
+        student = resolve_model(model, args.model_init_kwargs, "student", "model_init_kwargs")
+        teacher = None
+        if reasons:
+            kwargs = args.teacher_model_init_kwargs
+            teacher = resolve_model(teacher_model, kwargs, "teacher", "teacher_model_init_kwargs")
+            check_pair(student, teacher)
+        tokenizer = resolve_tokenizer(processing_class, student)
+        for name, data in datasets.items():
+            if stores[name] is not None:
+                check_store(stores[name], data, name, self.objective, teacher or loaded(teacher_model), tokenizer)
+        return student, teacher, tokenizer
 
     def _tokenized(self, data: Any, form: TextFormat, name: str, store: TeacherStore | None) -> TokenizedDataset:
         reads_teacher = "teacher" in self.objective.sources

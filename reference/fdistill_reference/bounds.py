@@ -15,6 +15,7 @@ from . import words
 from .models import TabularModel
 from .prefixes import Prefixes
 from .tree import Array
+from .words import log_fraction
 
 
 def weighted_bound(p: TabularModel, q: TabularModel, weight: Callable[[Array, Array], Array]) -> float:
@@ -69,10 +70,11 @@ def tvd_steps(p: TabularModel, q: TabularModel) -> Array:
 
 def tvd_steps_by_ratio(p: TabularModel, q: TabularModel) -> Array:
     """[N], min(1, u) - Σ_v min(p, u q): the same step, per unit of teacher probability; 0 where the teacher never comes."""
-    ratio = Prefixes(p, q).log_ratio()
+    prefixes = Prefixes(p, q)
+    ratio = prefixes.log_ratio()
     u = np.exp(-np.maximum(ratio, -700.0))
     inner = np.minimum(np.exp(p.log_probs), u[:, None] * np.exp(q.log_probs)).sum(-1)
-    return np.where(np.isneginf(ratio), 0.0, np.minimum(1.0, u) - inner)
+    return np.where(np.isneginf(prefixes.log_teacher), 0.0, np.minimum(1.0, u) - inner)
 
 
 def overlap_profile(p: TabularModel, q: TabularModel) -> Array:
@@ -119,7 +121,15 @@ def power_mean(a: Array, b: Array, rho: float) -> Array:
         return np.minimum(a, b) if rho < 0 else np.maximum(a, b)
     with np.errstate(divide="ignore"):
         log_a, log_b = np.log(a), np.log(b)
-    if rho == 0:
-        return np.exp((log_a + log_b) / 2)
-    with np.errstate(invalid="ignore"):
-        return np.exp((np.logaddexp(rho * log_a, rho * log_b) - np.log(2)) / rho)
+    one, both = np.isneginf(log_a) | np.isneginf(log_b), np.isneginf(log_a) & np.isneginf(log_b)
+    centre, spread = np.where(one, 0.0, log_a + log_b) / 2, log_fraction(log_a, log_b) / 2
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        tilt = np.where(one, 0.0, _log_cosh(rho * np.where(one, 0.0, spread))) / rho if rho else 0.0
+        beside_zero = np.maximum(a, b) * np.exp(-np.log(2) / rho) if rho > 0 else 0.0
+    return np.where(both, 0.0, np.where(one, beside_zero, np.exp(centre + tilt)))
+
+
+def _log_cosh(x: Array) -> Array:
+    """log cosh x without cancellation near 0 or overflow far from it."""
+    near = np.log1p(2 * np.sinh(np.clip(x, -1, 1) / 2) ** 2)
+    return np.where(abs(x) < 1, near, abs(x) + np.log1p(np.exp(-2 * abs(x))) - np.log(2))

@@ -17,7 +17,7 @@ from .objectives import Row, Scene, objective_rows
 from .slopes import to_logits
 from .stepwise import make_scene, prefix_slopes, source_probs
 from .tree import Array, path_sum
-from .words import cross_entropy, kl_to_middle, log_odds_of, reverse_kl_to_middle, times
+from .words import cross_entropy, kl_to_middle, log_fraction, log_odds_of, reverse_kl_to_middle, times
 
 
 def top_k(log_p: Array, k: int) -> NDArray[np.int64]:
@@ -90,8 +90,9 @@ def bucket_log_ratio(p: TabularModel, q: TabularModel, k: int) -> Array:
     ids = top_k(p.log_probs, k)
     bucket = np.full(p.logits.shape, k)
     np.put_along_axis(bucket, ids, np.broadcast_to(np.arange(k), ids.shape), axis=-1)
-    edges = coarsen(p.log_probs, ids) - coarsen(q.log_probs, ids)
-    return path_sum(p.tree, np.take_along_axis(edges, bucket, axis=-1))
+    edges = log_fraction(coarsen(p.log_probs, ids), coarsen(q.log_probs, ids))
+    sums = path_sum(p.tree, np.take_along_axis(edges, bucket, axis=-1))
+    return np.where(np.isnan(sums), 0.0, sums)
 
 
 def bucket_weight_js(p: TabularModel, q: TabularModel, k: int, teacher_weight: float = 0.5) -> tuple[Array, Array]:

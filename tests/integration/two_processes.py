@@ -1,4 +1,4 @@
-"""What each of two processes runs in `test_two_processes_are_one_batch`: one step on its half of a batch."""
+"""What each of two processes runs in `test_two_processes_are_one_batch`: one step a reduction on its half of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tests.trainer_kit import config, run_steps, tiny_model, with_draws
 
 
-def main(family: str, reduction: str, folder: str) -> None:
+def run(family: str, folder: str, reduction: str) -> None:
     args = config(folder, reduction=reduction, per_device_train_batch_size=2, ddp_backend="gloo")
     rows = with_draws(family)[:4]
     trainer, record, _ = run_steps(tiny_model(family, 1), tiny_model(family, 2), args, rows, family)
@@ -20,8 +20,10 @@ def main(family: str, reduction: str, folder: str) -> None:
         groups = ("loss", "entropy", "length")
         logs = {name: x for name, x in trainer.state.log_history[0].items() if name.split("/")[0] in groups}
         found = {"gradients": record.gradients[0], "logs": logs, "eval_loss": eval_loss}
-        torch.save(found, Path(folder) / "found.pt")
+        torch.save(found, Path(folder) / f"{reduction}.pt")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    family, folder, *reductions = sys.argv[1:]
+    for reduction in reductions:
+        run(family, folder, reduction)

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 from fdistill_reference import TabularModel
+from hypothesis import settings
 
 from tests.tolerances import FINITE_DIFFERENCE, FINITE_DIFFERENCE_STEP
+
+#: For properties that go through the whole table of objectives in each example.
+costly = settings(max_examples=max(10, settings.default.max_examples // 4))
 
 
 def is_derivative(

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.strategies import cases, seeded_pairs, tabular_model_pairs, teacher_weights
 from tests.tolerances import close
 
+from .numerics import costly
+
 CASES = [case for case in cases() if case.name not in ("mle", "kd")]
 BY_STUDENT = ["rkl", "engine", "js", "tvd"]
 
@@ -23,6 +25,7 @@ def test_the_loss_along_a_sample_is_unbiased(models, case):
     assert close(found.mean, stepwise_divergence(case.name, p, q, **case.options), 1e-10) and found.variance >= 0
 
 
+@costly
 @given(models=seeded_pairs())
 @pytest.mark.parametrize("mode", ["full", "stepwise"])
 def test_the_gradient_along_a_sample_is_unbiased(models, mode):
@@ -58,7 +61,7 @@ def test_a_baseline_that_knows_the_token_biases_the_gradient(models):
 @given(models=seeded_pairs(max_vocab=3, max_length=2))
 @pytest.mark.parametrize("name", BY_STUDENT)
 def test_leave_one_out_is_unbiased(models, name):
-    """Catches a mean that contains the sample itself: that shrinks the score part by 1 - 1/N, leave-one-out does not, EOS included."""
+    """Catches a mean that contains the sample itself: it shrinks the score part by 1 - 1/N; leave-one-out does not."""
     p, q = models
     score = gradients.score_part(name, p, q)
     for group in (2, 3) if len(q.sequences()) <= 5 else (2,):

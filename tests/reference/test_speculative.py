@@ -1,5 +1,7 @@
 """Speculative decoding as the algorithm runs it, against sums over prefixes."""
 
+from itertools import pairwise
+
 import numpy as np
 from fdistill_reference import bounds, sequence_divergence, speculative
 from hypothesis import given
@@ -39,11 +41,9 @@ def test_the_accepted_length_is_a_sum_of_overlaps(models, block):
     p, q = models
     profile = speculative.acceptance_profile(p, q)
     assert close(speculative.accepted_length(p, q, block), profile[:block].sum())
-    assert all(at_most(b, a) for a, b in zip(profile[:-1], profile[1:], strict=True))
+    assert all(at_most(b, a) for a, b in pairwise(profile))
     if p.eos is None:
-        levels = p.tree.levels()
-        from_prefixes = [np.exp(np.minimum(p.log_probs, q.log_probs).clip(-np.inf))[0].sum()]
-        assert close(profile[0], from_prefixes[0]) and len(levels) == len(profile)
+        assert close(profile[0], np.exp(np.minimum(p.log_probs, q.log_probs))[0].sum())
         assert close(profile[-1], 1 - bounds.product_bound(p, q))
 
 

@@ -22,6 +22,8 @@ from tests.strategies import (
 )
 from tests.tolerances import IDENTITY, at_most, close
 
+from .numerics import costly
+
 EXACT = [case for case in cases() if case.exact and case.name not in ("mle", "kd")]
 
 
@@ -80,6 +82,7 @@ def test_each_half_of_overlap_and_product_is_the_whole_bound(models, weight, bou
     assert all(close(value, values[0]) for value in values)
 
 
+@costly
 @given(models=tabular_model_pairs(zeros=True))
 def test_all_terms_of_a_divergence_are_at_least_zero(models):
     """Catches a step that rewards the student: true divergences are ≥ 0 prefix by prefix, in every source."""
@@ -92,6 +95,7 @@ def test_all_terms_of_a_divergence_are_at_least_zero(models):
                 assert (contributions >= -IDENTITY * scale).all(), str(case)
 
 
+@costly
 @given(models=tabular_model_pairs())
 def test_equal_models_have_value_zero(models):
     """Catches noise at p = q, and the teacher's entropy left in a divergence."""
@@ -148,6 +152,7 @@ def test_prefixes_know_their_probabilities(models, memory, weight):
     assert list(clipped(np.array([-3.0, 0.5, np.inf]), 1.0)) == [-1.0, 0.5, 1.0]
 
 
+@costly
 @given(models=tabular_model_pairs(zeros=True, eos=True, min_length=2))
 def test_nothing_is_counted_behind_the_end(models):
     """Catches a loss at T or behind EOS: a model that surely ends at its limit is as far from another when it may be longer."""

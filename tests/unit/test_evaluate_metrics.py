@@ -9,7 +9,25 @@ from fdistill.errors import DataError
 from fdistill.evaluate import TEXT_METRICS, Bootstrap, TextScorer, differ, distinct, sample_distinctness
 from fdistill.evaluate.metrics import ngrams
 
-WORDS = "the cat sat on a mat near old town and ate fish , quickly . restaurant cheap".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "near",
+    "old",
+    "town",
+    "and",
+    "ate",
+    "fish",
+    ",",
+    "quickly",
+    ".",
+    "restaurant",
+    "cheap",
+]
 
 
 def corpus(inputs: int, seed: int = 0, references: int | None = None) -> tuple[list[str], list[list[str]]]:

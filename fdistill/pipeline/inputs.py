@@ -1,0 +1,136 @@
+"""What the stages of a run read: splits, models, lengths, and what each stage is made from, by which a change is noticed."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fdistill.pipeline.environment import default_device
+from fdistill.pipeline.folder import RunFolder, fingerprint, flatten
+from fdistill.pipeline.training import arguments
+from fdistill.recipe import Recipe
+from fdistill.tasks import data_fingerprint, load_split
+
+
+class RunInputs:
+    """A recipe and its folder, with everything derived from them loaded when first asked for."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.folder = RunFolder(recipe.output)
+        self.settings = recipe.resolved()
+
+    @cached_property
+    def train_examples(self) -> list[Any]:
+        """Return the training split."""
+        return load_split(self.recipe.data, "train", self.recipe.seed)
+
+    @cached_property
+    def test_examples(self) -> list[Any]:
+        """Return the test split."""
+        return load_split(self.recipe.data, "test", self.recipe.seed)
+
+    @cached_property
+    def validation_examples(self) -> list[Any]:
+        """Return the validation split, empty where the recipe has none."""
+        none = self.recipe.data.validation is None
+        return [] if none else load_split(self.recipe.data, "validation", self.recipe.seed)
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Return the fingerprints of the splits."""
+        return {
+            "train": data_fingerprint(self.train_examples),
+            "validation": data_fingerprint(self.validation_examples),
+            "test": data_fingerprint(self.test_examples),
+        }
+
+    @cached_property
+    def teacher_model(self) -> Any:
+        """Return the run's teacher, from its folder."""
+        return self._load(self.folder.teacher)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Return the run's tokenizer, which all models share."""
+        from fdistill.models import load_tokenizer
+
+        return load_tokenizer(self.folder.teacher)
+
+    @cached_property
+    def device(self) -> str:
+        """Return where models run."""
+        cpu = bool((self.recipe.training or {}).get("use_cpu"))
+        return "cpu" if cpu else default_device()
+
+    @cached_property
+    def lengths(self) -> tuple[int, int]:
+        """Return (max_prompt_length, max_completion_length) of the students' training, by which all sample and score."""
+        args = self._arguments(self.recipe.training, self.folder.checkpoints)
+        return args.max_prompt_length, args.max_completion_length
+
+    def inputs(self) -> dict[str, tuple[dict[str, Any], Path]]:
+        """Return {stage: (what it is made from, what it makes)} of the training stages, in order."""
+        s, folder = self.settings, self.folder
+        base = {"seed": s["seed"], "data.train": self.data["train"]}
+        teacher = base | flatten({"tokenizer": s["tokenizer"], "teacher": s["teacher"]}) | self._validation("teacher")
+        made = {"teacher": (teacher, folder.teacher)}
+        student = {"teacher": fingerprint(teacher)} | flatten({"student": s["student"]})
+        if self._needs_store:
+            sampling = {key: value for key, value in s["store"].items() if key not in ("batch_size", "beams")}
+            sampling["beams"] = s["store"]["beams"] if self._needs_beams else 0
+            limits = dict(zip(("max_prompt_length", "max_completion_length"), self.lengths, strict=True))
+            made["store"] = (
+                {"seed": s["seed"], "teacher": fingerprint(teacher)} | flatten({"store": sampling}) | limits,
+                folder.store,
+            )
+        if self.recipe.predistill is not None:
+            warm = student | flatten({"predistill": s["predistill"]}) | self._validation("predistill")
+            made["predistilled"] = (warm, folder.predistilled)
+        for entry in self.recipe.objectives:
+            objective = entry.build()
+            own = {"objective": entry.objective, **{f"objective.{k}": str(v) for k, v in entry.options.items()}}
+            own |= flatten({"training": s["training"]}) | student | self._validation("training")
+            if "teacher" in objective.sources:
+                own["store"] = self._draws_of(objective, made["store"][0])
+            if self._is_distilled(entry) and "predistilled" in made:
+                own["predistilled"] = fingerprint(made["predistilled"][0])
+            made[f"students/{entry.name}"] = (own, folder.students / entry.name)
+        return made
+
+    def _arguments(self, section: Mapping[str, Any] | None, folder: Path, **more: Any) -> Any:
+        return arguments(section, folder, self.recipe.seed, **more)
+
+    def _validation(self, section: str) -> dict[str, str]:
+        """The validation split's fingerprint, for sections whose result may depend on it."""
+        values = self.settings[section]
+        training = values.get("training") if section != "training" else values
+        return (
+            {"data.validation": self.data["validation"]} if (training or {}).get("eval_strategy", "no") != "no" else {}
+        )
+
+    def _load(self, folder: Path) -> Any:
+        from fdistill.models import load_model
+
+        return load_model(folder)
+
+    def _draws_of(self, objective: Any, store: Mapping[str, Any]) -> str:
+        """The fingerprint of the draws that an objective reads: of samples it does not matter whether there are beams too."""
+        beams = objective.teacher_draws == "beam"
+        return fingerprint({key: value for key, value in store.items() if beams or key != "store.beams"})
+
+    def _is_distilled(self, entry: Any) -> bool:
+        """Whether an objective learns from the teacher; those that do start from the pre-distilled student."""
+        objective = entry.build()
+        return "teacher" in objective.sources or any(objective.needs_teacher(source) for source in objective.sources)
+
+    @property
+    def _needs_store(self) -> bool:
+        return any("teacher" in entry.build().sources for entry in self.recipe.objectives)
+
+    @property
+    def _needs_beams(self) -> bool:
+        return any(
+            "teacher" in entry.build().sources and entry.build().teacher_draws == "beam"
+            for entry in self.recipe.objectives
+        )
