@@ -12,7 +12,7 @@ help:
 	@echo "make demo     teacher, samples, students, report on a built-in task, a few minutes on a laptop CPU"
 	@echo "make test     every test (reference, properties, unit, integration, package)"
 	@echo "make lint     ruff, mypy, import-linter"
-	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq libcoq-coquelicot)"
+	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq)"
 	@echo "make bench    speed and memory of the loss, as ratios"
 	@echo "make mutants  change the backend in many ways and show that the tests notice"
 	@echo "make gpu      the tests that need a CUDA device"

@@ -124,16 +124,21 @@ Proof.
 Qed.
 
 (** ENGINE is a mean of the teacher's negative log-probabilities, so its minimum is
-    their least value, at a student that has collapsed on the likeliest sequence. *)
-Theorem engine_least_at_collapse : forall T y0,
-  (forall y, In y (sequences V T) -> - ln (prob p y0) <= - ln (prob p y)) ->
+    their least value, at a student that has collapsed on likeliest sequences. *)
+Theorem engine_least_at_collapse : dominated q p -> forall T y0,
+  (forall y, In y (sequences V T) -> prob p y <= prob p y0) ->
   - ln (prob p y0) <= Sum V T (fun y => prob q y * - ln (prob p y))
   /\ ((forall y, In y (sequences V T) -> prob q y <> 0 -> prob p y = prob p y0) ->
       Sum V T (fun y => prob q y * - ln (prob p y)) = - ln (prob p y0)).
 Proof.
-  intros T y0 H. assert (E := total_prob V q T q_model). unfold Sum in *. split.
+  intros D T y0 H. assert (E := total_prob V q T q_model). unfold Sum in *. split.
   - rewrite <- (Rmult_1_l (- ln (prob p y0))), <- E, <- Rsum_scal_r.
-    apply Rsum_le. intros y Hy. apply Rmult_le_compat_l; [apply (prob_nonneg V), q_model | apply H, Hy].
+    apply Rsum_le. intros y Hy. destruct (Req_dec (prob q y) 0) as [F|F]; [rewrite F; lra|].
+    apply Rmult_le_compat_l; [apply (prob_nonneg V), q_model|]. apply Ropp_le_contravar.
+    assert (P : 0 < prob p y).
+    { assert (P0 := prob_nonneg V p y p_model).
+      destruct (Req_dec (prob p y) 0) as [G|G]; [exfalso; exact (F (D y G)) | lra]. }
+    destruct (H y Hy) as [L|L]; [left; apply ln_increasing; assumption | rewrite L; lra].
   - intros C. rewrite <- (Rmult_1_l (- ln (prob p y0))), <- E, <- Rsum_scal_r.
     apply Rsum_ext. intros y Hy. destruct (Req_dec (prob q y) 0) as [F|F].
     + rewrite F. ring.

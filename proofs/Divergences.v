@@ -29,7 +29,8 @@
 
     Conventions about zero.  Coq's [ln 0] and [/ 0] are 0, so 0 ln(0/b) = 0 as
     usual; wherever a logarithm's argument could vanish with a positive factor in
-    front, a hypothesis excludes it. *)
+    front, a hypothesis excludes it (or the whole term has the probability of an
+    unreachable prefix, 0, in front). *)
 
 Require Import Reals List Lra Lia.
 Require Import FDistill.Sequences.
