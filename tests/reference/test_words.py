@@ -91,7 +91,7 @@ def test_bounds_between_divergences(pair, weight):
     slack = 1 + IDENTITY
     assert (tv <= slack).all() and (js <= slack * binary_entropy(weight) + IDENTITY).all()
     assert (2 * tv**2 <= kl + IDENTITY).all()
-    assert (tv <= np.sqrt(-np.expm1(-kl)) + 1e-7).all()
+    assert (tv <= np.sqrt(-np.expm1(-np.maximum(kl, 0))) + 1e-7).all()
     assert (hellinger <= tv + IDENTITY).all() and (tv <= np.sqrt(hellinger * (2 - hellinger)) + 1e-7).all()
     assert (even <= tv * np.log(2) + IDENTITY).all()
 
