@@ -166,6 +166,7 @@ class Generator:
             special = special_tokens(model)
             completions = adapter.pad_completions(sequences, special.pad, self.device, forced=special.forced)
             logits = adapter.logits(model, prompts, completions.tokens, encoded=encoded, vocab_size=vocab_size)
+            assert isinstance(logits, torch.Tensor)  # linear=False
             log_probs.append(torch.log_softmax(logits.float(), dim=-1))  # [B, T, V]
         log_p, log_q = log_probs
         mask = completions.mask

@@ -55,7 +55,7 @@ class RunInputs:
         """Return the run's tokenizer, which all models share."""
         from fdistill.models import load_tokenizer
 
-        return load_tokenizer(self.folder.teacher)
+        return load_tokenizer(str(self.folder.teacher))
 
     @cached_property
     def device(self) -> str:
@@ -112,7 +112,7 @@ class RunInputs:
     def _load(self, folder: Path) -> Any:
         from fdistill.models import load_model
 
-        return load_model(folder)
+        return load_model(str(folder))
 
     def _draws_of(self, objective: Any, store: Mapping[str, Any]) -> str:
         """The fingerprint of the draws that an objective reads: of samples it does not matter whether there are beams too."""

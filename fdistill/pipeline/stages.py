@@ -228,15 +228,18 @@ class Pipeline(RunInputs):
     def _new_teacher(self) -> tuple[Any, Any]:
         from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
 
-        recipe = self.recipe
-        if recipe.teacher.model is not None:
-            return load_tokenizer(recipe.teacher.model), load_model(recipe.teacher.model)
-        if recipe.tokenizer.model is not None:
-            tokenizer = load_tokenizer(recipe.tokenizer.model)
+        teacher, wanted = self.recipe.teacher, self.recipe.tokenizer
+        if teacher.model is not None:
+            name = wanted.model if wanted is not None and wanted.model else teacher.model
+            return load_tokenizer(name), load_model(teacher.model)
+        assert teacher.config is not None and wanted is not None  # the schema sees to it
+        if wanted.model is not None:
+            tokenizer = load_tokenizer(wanted.model)
         else:
-            texts = [text for example in self.train_examples for text in (example.prompt, example.completion)]
-            tokenizer = train_tokenizer(map(_plain, texts), recipe.tokenizer.vocab_size, _kind(recipe.teacher.config))
-        return tokenizer, build_model(recipe.teacher.config, tokenizer, seed=recipe.seed)
+            assert wanted.vocab_size is not None
+            texts = (text for example in self.train_examples for text in (example.prompt, example.completion))
+            tokenizer = train_tokenizer(map(_plain, texts), wanted.vocab_size, _kind(teacher.config))
+        return tokenizer, build_model(teacher.config, tokenizer, seed=self.recipe.seed)
 
     def _new_student(self) -> Any:
         """The student before any training: alternate layers of the teacher, or what the recipe names."""

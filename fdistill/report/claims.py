@@ -31,7 +31,12 @@ CLAIMS = (
     Claim("KL is closer to the teacher in KL than SeqKD is", "kl", "kl", "seqkd"),
     Claim("JS is closer to the teacher in JS than the pre-distilled student", "js", "js", "predistilled"),
     Claim("TVD is closer to the teacher in TVD than the pre-distilled student", "tvd", "tvd", "predistilled"),
-    Claim("the teacher is closer to the truth than the student trained on its samples with KL", "truth_kl", "teacher", "kl"),
+    Claim(
+        "the teacher is closer to the truth than the student trained on its samples with KL",
+        "truth_kl",
+        "teacher",
+        "kl",
+    ),
 )
 
 

@@ -115,10 +115,7 @@ def text_table(metrics: Metrics) -> Table:
 
 def risk_table(metrics: Metrics) -> Table:
     """Return the paper's Table 3 for this run: risks beside TeacherDist and the teacher's entropy, which is the least R_cvg."""
-    rows = {
-        name: {**row, **({"dist": row.get("teacher_dist") or row.get("sample_dist")} if _has_dist(row) else {})}
-        for name, row in metrics.items()
-    }
+    rows = {name: {**row, **_dist(row)} for name, row in metrics.items()}
     teacher = metrics.get("teacher", {})
     facts = []
     if "teacher_dist" in teacher:
@@ -212,8 +209,10 @@ def _students(metrics: Metrics) -> list[str]:
     return [name for name in metrics if name != "teacher"]
 
 
-def _has_dist(row: Estimates) -> bool:
-    return "teacher_dist" in row or "sample_dist" in row
+def _dist(row: Estimates) -> dict[str, Mapping[str, float]]:
+    """What the column Dist shows of a row: TeacherDist of the teacher, the same measure of a student's samples."""
+    found = row.get("teacher_dist") or row.get("sample_dist")
+    return {} if found is None else {"dist": found}
 
 
 def markdown(table: Table) -> str:

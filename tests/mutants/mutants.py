@@ -29,6 +29,15 @@ SCORE = "fdistill/loss/score.py"
 CHUNKED = "fdistill/loss/chunked.py"
 SEQUENCE = "fdistill/loss/sequence.py"
 LOGITS = "fdistill/logits.py"
+ADAPTERS = "fdistill/models/adapters.py"
+ANCESTRAL = "fdistill/sampling/ancestral.py"
+RANDOM = "fdistill/sampling/random.py"
+STEP = "fdistill/trainer/step.py"
+RISKS = "fdistill/evaluate/risks.py"
+MODELS = ("tests/unit/test_models_adapters.py",)
+SAMPLING = ("tests/unit/test_sampling.py",)
+TRAINER = ("tests/unit/test_trainer_step.py", "tests/integration/test_trainer_matrix.py")
+RISK_TESTS = ("tests/unit/test_evaluate_divergences.py", "tests/unit/test_evaluate_metrics.py")
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(DIVERGENCES, "KL the wrong way round", "log_p.exp(), log_p - log_q)", "log_q.exp(), log_q - log_p)"),
@@ -265,4 +274,50 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(CHUNKED, "the incoming gradient ignored", "(g * grad_loss.to(g.dtype))", "g", BATCHES),
     Mutant(LOGITS, "the head's scale lost", "states if self.scale == 1.0 else states * self.scale", "states"),
     Mutant(LOGITS, "the cap's argument not divided", "torch.tanh(logits / self.softcap)", "torch.tanh(logits)"),
+    Mutant(
+        ADAPTERS,
+        "decoder-only logits off by one",
+        "ids = torch.cat([prompts.ids, tokens[:, :-1]], dim=1)",
+        "ids = torch.cat([prompts.ids, tokens[:, 1:]], dim=1)",
+        MODELS,
+    ),
+    Mutant(
+        ANCESTRAL, "sampling goes on after EOS", "self.active & ~torch.isin(token, self.eos)", "self.active", SAMPLING
+    ),
+    Mutant(RANDOM, "every draw gets the same number", "* _signed(_MIX_1)", "* 0", SAMPLING),
+    Mutant(
+        STEP,
+        "the optimizer step's count ignored",
+        "normalizer=normalizers.get(half.source),",
+        "normalizer=None,",
+        TRAINER,
+    ),
+    Mutant(
+        STEP,
+        "the teacher's draws share the student's numbers",
+        'torch.full_like(batch["example"], self.num_student_samples)',
+        'torch.zeros_like(batch["example"])',
+        TRAINER,
+    ),
+    Mutant(
+        STEP,
+        "halves read each other's prompts",
+        "encoded=None if encoded is None else encoded.select(rows),",
+        "encoded=None if encoded is None else encoded.select(rows.flip(0)),",
+        TRAINER,
+    ),
+    Mutant(
+        RISKS,
+        "coverage risk scores with the teacher",
+        '_negative_log_likelihood("r_cvg", teacher_samples, teacher_samples.log_q',
+        '_negative_log_likelihood("r_cvg", teacher_samples, teacher_samples.log_p',
+        RISK_TESTS,
+    ),
+    Mutant(
+        RISKS,
+        "likelihood risk scores with the student",
+        '_negative_log_likelihood("r_llh", student_samples, student_samples.log_p',
+        '_negative_log_likelihood("r_llh", student_samples, student_samples.log_q',
+        RISK_TESTS,
+    ),
 )

@@ -27,7 +27,7 @@ MARGIN = 30 * FINITE_DIFFERENCE_STEP
 
 
 @costly
-@given(models=seeded_pairs(max_length=2))
+@given(models=seeded_pairs())
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_full_gradient_is_the_derivative_of_the_value(models, case):
     """Catches anything held that must be live: the sampling distribution, a prefix weight, a ratio, a token middle."""
@@ -39,7 +39,7 @@ def test_the_full_gradient_is_the_derivative_of_the_value(models, case):
 
 
 @costly
-@given(models=seeded_pairs(max_length=2))
+@given(models=seeded_pairs())
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_stepwise_gradient_is_the_derivative_with_prefixes_held(models, case):
     """Catches anything live that must be held: who writes the prefix, its ratio, the weights made from it."""

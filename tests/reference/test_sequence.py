@@ -95,7 +95,7 @@ def test_shorter_sequences_are_never_further_apart(models, options):
     )
 
 
-@given(models=seeded_pairs(max_length=2), options=generator_options())
+@given(models=seeded_pairs(max_length=3), options=generator_options())
 def test_the_sequence_gradient_is_the_derivative(models, options):
     """Catches a score function with the wrong weight f(r) - r f'(r), or a softmax forgotten."""
     p, q = models
