@@ -29,15 +29,27 @@ def built(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_both_packages_their_types_and_the_recipes(built):
     names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
-    for expected in ("fdistill/py.typed", "fdistill_reference/py.typed", "fdistill/recipes/e2e.yaml", "fdistill/cli/__init__.py"):
+    for expected in (
+        "fdistill/py.typed",
+        "fdistill_reference/py.typed",
+        "fdistill/recipes/e2e.yaml",
+        "fdistill/cli/__init__.py",
+    ):
         assert expected in names
     assert not [name for name in names if name.startswith(("tests/", "docs/"))]
 
 
 def test_the_sdist_holds_the_tests_and_the_licence(built):
-    names = tarfile.open(next(built.glob("*.tar.gz"))).getnames()
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
     inside = {name.split("/", 1)[1] for name in names if "/" in name}
-    assert {"LICENSE", "README.md", "constraints.txt", "tests/conftest.py", "reference/fdistill_reference/models.py"} <= inside
+    assert {
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "tests/conftest.py",
+        "reference/fdistill_reference/models.py",
+    } <= inside
 
 
 @pytest.mark.slow

@@ -55,7 +55,9 @@ def test_a_full_gradient_refuses_what_would_bias_it(changes, words):
 
 
 def test_what_a_top_k_teacher_cannot_give_is_refused():
-    teacher = TopKLogits(torch.zeros(2, 3, 1, dtype=torch.long), torch.zeros(2, 3, 1), torch.zeros(2, 3), torch.zeros(2, 3))
+    teacher = TopKLogits(
+        torch.zeros(2, 3, 1, dtype=torch.long), torch.zeros(2, 3, 1), torch.zeros(2, 3), torch.zeros(2, 3)
+    )
     with pytest.raises(ObjectiveError, match="cannot be computed from a top-k teacher"):
         step_losses(objective("engine"), "student", **batch(teacher_logits=teacher))
     with pytest.raises(ObjectiveError, match="only a teacher may be known by its top k"):
@@ -119,18 +121,28 @@ def test_reductions_count_sequences_or_tokens():
 
 
 def test_what_comes_back_beside_the_loss_is_detached_and_true():
-    values = {**batch(), "student_logits": torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()}
+    values = {
+        **batch(),
+        "student_logits": torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1)).requires_grad_(),
+    }
     output = sequence_loss(objective("js", middle="sequence"), "student", **values)
     log_q = values["student_logits"].detach().log_softmax(-1)
     assert output.loss.requires_grad
-    assert not any(x.requires_grad for x in (output.steps, output.token_log_probs, *output.terms.values(), *output.metrics.values()))
+    assert not any(
+        x.requires_grad
+        for x in (output.steps, output.token_log_probs, *output.terms.values(), *output.metrics.values())
+    )
     assert torch.allclose(output.token_log_probs, log_q[..., 0])
-    assert float(output.metrics["student_entropy"]) == pytest.approx(float(-(log_q.exp() * log_q).sum(-1).mean()), rel=1e-5)
+    assert float(output.metrics["student_entropy"]) == pytest.approx(
+        float(-(log_q.exp() * log_q).sum(-1).mean()), rel=1e-5
+    )
     assert float(output.terms["student/reverse_kl_to_middle"]) == pytest.approx(float(output.loss), rel=1e-5)
 
 
 def test_no_gradient_reaches_the_teacher():
-    values = batch(teacher_logits=torch.randn(2, 3, 4).requires_grad_(), student_logits=torch.randn(2, 3, 4).requires_grad_())
+    values = batch(
+        teacher_logits=torch.randn(2, 3, 4).requires_grad_(), student_logits=torch.randn(2, 3, 4).requires_grad_()
+    )
     for source in ("teacher", "student"):
         loss = sequence_loss(objective("js", middle="sequence", gradient="full"), source, **values).loss
         assert torch.autograd.grad(loss, values["teacher_logits"], allow_unused=True)[0] is None

@@ -135,7 +135,9 @@ def test_an_objective_of_ones_own_is_a_sum_of_terms():
     def squares(log_p, log_q):
         return (log_p.exp() - log_q.exp()).square().sum(-1)
 
-    made = Objective((Term("teacher", "kl", 0.3), Term("teacher", squares, prefix_weight=lambda s: 2 + 0 * s.log_ratio)))
+    made = Objective(
+        (Term("teacher", "kl", 0.3), Term("teacher", squares, prefix_weight=lambda s: 2 + 0 * s.log_ratio))
+    )
     steps = step_losses(made, "teacher", **batch)
     kl = step_losses(objective("kl"), "teacher", **batch)
     p, q = (batch[f"{who}_logits"].softmax(-1) for who in ("teacher", "student"))

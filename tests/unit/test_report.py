@@ -19,7 +19,7 @@ def estimate(value: float, half: float = 0.1) -> dict[str, float]:
 
 
 def row(bleu: float, kl: float, **more: float) -> dict:
-    numbers = {"bleu": bleu, "ter": 100 - bleu, "sample_dist": 40}
+    numbers = {"bleu": bleu, "chrf": bleu, "ter": 100 - bleu, "sample_dist": 40}
     numbers |= {"r_llh": 10 + kl, "r_cvg": 12 + kl, "r_llh_token": 1.0, "r_cvg_token": 1.2}
     numbers |= {"kl": kl, "rkl": 2 * kl, "js": kl / 10, "tvd": kl / 5}
     numbers |= {"truth_kl": kl + 1, "producible": 90, "faithful": 80}
@@ -28,7 +28,16 @@ def row(bleu: float, kl: float, **more: float) -> dict:
 
 @pytest.fixture
 def metrics() -> dict:
-    numbers = {"bleu": 60, "ter": 40, "teacher_dist": 35, "h_p": 9, "h_p_token": 0.9, "r_llh": 9, "r_cvg": 9}
+    numbers = {
+        "bleu": 60,
+        "chrf": 70,
+        "ter": 40,
+        "teacher_dist": 35,
+        "h_p": 9,
+        "h_p_token": 0.9,
+        "r_llh": 9,
+        "r_cvg": 9,
+    }
     numbers |= {"truth_kl": 0.5, "producible": 99, "faithful": 97}
     teacher = {name: estimate(value) for name, value in numbers.items()}
     students = {"mle": row(40, 3.0), "kl": row(50, 1.0), "rkl": row(49.95, 2.0, rkl=0.5), "js": row(45, 1.5)}
@@ -97,12 +106,12 @@ def test_a_run_without_a_known_truth_has_three_tables(metrics):
 def test_claims_hold_only_where_intervals_are_apart(metrics):
     verdicts = {verdict.claim.text: verdict for verdict in claims.judge(metrics)}
     above = verdicts["the teacher writes better than the student trained without it"]
-    assert above.apart and above.holds and above.text.startswith(above.claim.text + ": holds (bleu: teacher 60")
-    metrics["rkl"]["r_cvg"] = estimate(13.05)
-    close = next(v for v in claims.judge(metrics) if v.claim.metric == "r_cvg" and v.claim.worse == "rkl")
+    assert above.apart and above.holds and above.text.startswith(above.claim.text + ": holds (chrf: teacher 70")
+    metrics["rkl"]["kl"] = estimate(1.05)
+    close = next(v for v in claims.judge(metrics) if v.claim.metric == "kl" and v.claim.worse == "rkl")
     assert close.verdict == "not distinguishable at this size"
-    metrics["rkl"]["r_cvg"] = estimate(5)
-    wrong = next(v for v in claims.judge(metrics) if v.claim.metric == "r_cvg" and v.claim.worse == "rkl")
+    metrics["rkl"]["kl"] = estimate(0.5)
+    wrong = next(v for v in claims.judge(metrics) if v.claim.metric == "kl" and v.claim.worse == "rkl")
     assert wrong.verdict == "the other way round here"
 
 
