@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # torch first and pinned: a bare requirement pulls gigabytes of CUDA on a machine without a GPU.
 TORCH ?= $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 .PHONY: help install demo test test-fast lint format proofs bench docs gpu mutants clean
 
