@@ -1,5 +1,7 @@
 """The seconds-long properties that `verify` shows and that training starts with, in every dtype."""
 
+import time
+
 import pytest
 import torch
 
@@ -23,4 +25,6 @@ def test_a_failing_property_is_named_with_its_error(monkeypatch):
 
 
 def test_the_quick_check_takes_at_most_five_seconds():
-    assert sum(result.seconds for result in quick_check()) < 5
+    start = time.process_time()  # of this process: a busy machine is no slower check
+    quick_check()
+    assert time.process_time() - start < 5
