@@ -70,7 +70,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "tokens.unsqueeze(-1)).squeeze(-1)",
         "0 * tokens.unsqueeze(-1)).squeeze(-1)",
     ),
-    Mutant(GENERATORS, "the shifted generator without its linear part", "- linear * (a - b)", ""),
+    Mutant(
+        GENERATORS,
+        "student rows without the prefix ratio",
+        'log_p + (0.0 if over == "teacher" else log_r)',
+        "log_p",
+    ),
     Mutant(GENERATORS, "the shifted generator without f(r)", "- b_scaled * at_r", ""),
     Mutant(
         GENERATORS, "chi-square's generator halved", "lambda t: (t - 1).square()", "lambda t: 0.5 * (t - 1).square()"
@@ -81,12 +86,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a, b = teacher_weight, 1 - teacher_weight",
         "b, a = teacher_weight, 1 - teacher_weight",
     ),
-    Mutant(
-        GENERATORS,
-        "teacher rows not divided by r",
-        "b_scaled, first, linear = log_b.exp(), 1.0, slope",
-        "b_scaled, first, linear = log_b.exp(), 1.0, 2 * slope",
-    ),
+    Mutant(GENERATORS, "teacher rows not divided by r", "log_b = log_q - log_r", "log_b = log_q"),
     Mutant(GENERATORS, "any function passes as convex", "if falls.any():", "if False:"),
     Mutant(OBJECTIVES, "kl on student prefixes", '_simple("teacher", "kl")', '_simple("student", "kl")'),
     Mutant(OBJECTIVES, "rkl is kl", '_simple("student", "reverse_kl")', '_simple("student", "kl")'),
