@@ -109,9 +109,9 @@ def rows_of(logits: Logits, index: Tensor | None, dtype: torch.dtype) -> Teacher
     if isinstance(logits, TopKLogits):
         return TopKRows(
             select(logits.ids, index).long(),
-            select(logits.log_probs, index).to(dtype),
-            select(logits.tail_log_prob, index).to(dtype),
-            select(logits.token_log_probs, index).to(dtype),
+            select(logits.log_probs.detach(), index).to(dtype),
+            select(logits.tail_log_prob.detach(), index).to(dtype),
+            select(logits.token_log_probs.detach(), index).to(dtype),
         )
     return DenseRows(logits.reshape(-1, logits.shape[-1]), index, dtype)
 

@@ -114,14 +114,10 @@ def _plain_steps(batch: Batch, coefficients: Tensor) -> _Steps:
 
 def _rows(batch: Batch, index: Tensor | None):
     student = rows_of(batch.student, index, batch.dtype)
-    needed = batch.teacher is not None and batch.objective.needs_teacher(batch.source)
-    teacher = rows_of(_detached(batch.teacher), index, batch.dtype) if needed else None
+    # No gradient: the teacher's rows are only ever read under no_grad (`pair_log_probs`, `chunked`).
+    needed = batch.objective.needs_teacher(batch.source)
+    teacher = rows_of(batch.teacher, index, batch.dtype) if needed and batch.teacher is not None else None
     return student, teacher
-
-
-def _detached(teacher: Logits | None) -> Logits:
-    assert teacher is not None
-    return teacher.detach() if isinstance(teacher, (Tensor, LinearLogits)) else teacher
 
 
 def _chunked_steps(batch: Batch, coefficients: Tensor) -> tuple[Tensor, _Steps]:
