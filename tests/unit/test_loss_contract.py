@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fdistill import LinearLogits, ObjectiveError, TopKLogits, VocabularyError, objective, sequence_loss, step_losses
+from fdistill.loss.score import returns_to_go
 
 
 def batch(**changes):
@@ -151,3 +152,27 @@ def test_no_gradient_reaches_the_teacher():
 def test_linear_logits_scale_then_bias_then_cap():
     head = LinearLogits(torch.ones(1, 1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([1.0]), scale=0.5, softcap=2.0)
     assert float(head.dense()) == pytest.approx(2 * math.tanh((0.5 * 3 + 1) / 2))
+
+
+def test_a_masked_token_inside_a_row_adds_nothing_to_the_ratio():
+    """Catches a forced first token that counts: behind it the exact middle is still the prior."""
+    values = known_batch()
+    values["mask"] = torch.tensor([[False, True]])
+    steps = step_losses(objective("js", middle="sequence"), "teacher", **values)
+    assert steps.squeeze(0).tolist() == pytest.approx([0.0, half_js((0.8, 0.2), 0.5)])
+
+
+def test_the_return_of_a_step_starts_at_the_next_one():
+    """Catches a return that includes its own step: unbiased, and noisier for nothing."""
+    steps = torch.tensor([[1.0, 2.0, 4.0]])
+    assert returns_to_go(steps, None).tolist() == [[6.0, 4.0, 0.0]]
+    assert returns_to_go(steps, torch.tensor([[0, 0, 1]])).tolist() == [[2.0, 0.0, 0.0]]
+
+
+def test_the_step_wise_gradient_holds_the_prefix_constant():
+    """Catches a ratio that is live: the first step's gradient must not know the second step."""
+    values = known_batch()
+    student = values["student_logits"].clone().requires_grad_()
+    steps = step_losses(objective("tvd", bound="overlap"), "teacher", **{**values, "student_logits": student})
+    (grad,) = torch.autograd.grad(steps[0, 1], student)
+    assert (grad[0, 0] == 0).all() and (grad[0, 1] != 0).any()
