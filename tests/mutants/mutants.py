@@ -221,12 +221,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "return torch.cat([from_here[:, 1:], torch.zeros_like(from_here[:, :1])], dim=1)",
         "return from_here",
     ),
-    Mutant(
-        SCORE,
-        "the return is live",
-        "returns = returns_to_go(steps.detach(), batch.documents)",
-        "returns = returns_to_go(steps, batch.documents)",
-    ),
+    Mutant(SCORE, "the score part has a value", "(log_q - log_q.detach()) * advantage", "log_q * advantage"),
     Mutant(
         SCORE,
         "a baseline that includes the sample",
