@@ -176,3 +176,13 @@ def test_the_step_wise_gradient_holds_the_prefix_constant():
     steps = step_losses(objective("tvd", bound="overlap"), "teacher", **{**values, "student_logits": student})
     (grad,) = torch.autograd.grad(steps[0, 1], student)
     assert (grad[0, 0] == 0).all() and (grad[0, 1] != 0).any()
+
+
+@pytest.mark.parametrize("name", ["rkl", "engine", "js", "tvd"])
+def test_the_full_gradient_leaves_the_loss_what_it_is(name):
+    """Catches a score-function part with a value of its own: the reported loss must stay the divergence."""
+    values = batch(student_logits=torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(2)))
+    stepwise, full = (
+        sequence_loss(objective(name, gradient=mode), "student", **values).loss for mode in ("stepwise", "full")
+    )
+    assert torch.allclose(stepwise, full)
