@@ -6,17 +6,15 @@ BIN := $(VENV)/bin
 TORCH ?= $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help install demo test test-fast lint format proofs bench docs gpu mutants clean
+.PHONY: help install demo test test-fast lint format proofs gpu mutants clean
 
 help:
 	@echo "make demo     teacher, samples, students, report on a built-in task, a few minutes on a laptop CPU"
 	@echo "make test     every test (reference, properties, unit, integration, package)"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq)"
-	@echo "make bench    speed and memory of the loss, as ratios"
 	@echo "make mutants  change the backend in many ways and show that the tests notice"
 	@echo "make gpu      the tests that need a CUDA device"
-	@echo "make docs     build the site into docs/_build/html"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,18 +46,11 @@ format: install
 proofs:
 	$(PYTHON) proofs/check.py
 
-bench: install
-	$(BIN)/python -m benchmarks.run
-
 mutants: install
 	$(BIN)/python -m tests.mutants.run
 
 gpu: install
 	$(BIN)/python -m pytest -q -m gpu
-
-docs: install
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
