@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 TORCH ?= $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help install demo test test-fast lint format proofs gpu mutants clean
+.PHONY: help install demo test test-fast lint format docs proofs gpu mutants clean
 
 help:
 	@echo "make demo     teacher, samples, students, report on a built-in task, a few minutes on a laptop CPU"
 	@echo "make test     every test (reference, properties, unit, integration, package)"
 	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make docs     the site, with links checked, in docs/_build/html"
 	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq)"
 	@echo "make mutants  change the backend in many ways and show that the tests notice"
 	@echo "make gpu      the tests that need a CUDA device"
@@ -42,6 +43,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 proofs:
 	$(PYTHON) proofs/check.py
