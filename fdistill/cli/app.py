@@ -17,8 +17,17 @@ app = typer.Typer(
     epilog="A recipe is a built-in name (restaurants, e2e, dart, xsum, …) or the path of a YAML file.",
 )
 
+
+def _recipes(incomplete: str) -> list[str]:
+    """The built-in recipes that a shell offers; files it completes itself."""
+    from fdistill.recipe import built_in_recipes
+
+    return [name for name in built_in_recipes() if name.startswith(incomplete)]
+
+
+_COMPLETE: Any = {"autocompletion": _recipes}
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A built-in recipe's name, or the path of a YAML file.")
+    str, typer.Argument(metavar="RECIPE", help="A built-in recipe's name, or the path of a YAML file.", **_COMPLETE)
 ]
 Settings = Annotated[
     list[str] | None,
@@ -113,11 +122,31 @@ def evaluate(
 
 @app.command()
 def report(
-    recipe: RecipeName, settings: Settings = None, no_verify: NoVerify = False, verbose: Verbose = False
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE | RUN...", help="A recipe, or the output folders of runs.", **_COMPLETE),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the comparison of several runs goes.")
+    ] = Path("runs/comparison"),
+    settings: Settings = None,
+    no_verify: NoVerify = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Up to report.html, tables in Markdown and LaTeX, and plots."""
-    pipeline = _run_until("evaluate", recipe, settings, no_verify, verbose)
-    draw.line(str(_write_report(pipeline, verbose)))
+    """Up to report.html, tables in Markdown and LaTeX, and plots; of several runs, a page that compares them.
+
+    Runs that differ in nothing but the seed are averaged, others stand side by side.
+    """
+    from fdistill.cli import reporting
+
+    folders = reporting.run_folders(names, settings or [])
+    if not folders:
+        pipeline = _run_until("evaluate", names[0], settings, no_verify, verbose)
+        draw.line(str(_write_report(pipeline, verbose)))
+    elif len(folders) == 1:
+        draw.line(str(reporting.again(folders[0], verbose)))
+    else:
+        reporting.compare(folders, out, verbose)
 
 
 def _whole_run(recipe: str, settings: list[str] | None, no_verify: bool, verbose: bool) -> None:
@@ -142,14 +171,12 @@ def _run_until(stage: str, name: str, settings: list[str] | None, no_verify: boo
 
 
 def _print_tables(pipeline: Any) -> None:
+    from fdistill.cli import reporting
     from fdistill.pipeline.folder import read_json
     from fdistill.report import claims, tables
 
     metrics = read_json(pipeline.folder.metrics, {})
-    for table in tables.run_tables(metrics):
-        draw.result_table(table)
-    for text in claims.lines(metrics):
-        draw.line(text)
+    reporting.show(tables.run_tables(metrics), claims.lines([metrics]))
 
 
 def _write_report(pipeline: Any, verbose: bool) -> Path:

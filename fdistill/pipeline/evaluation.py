@@ -14,6 +14,7 @@ from fdistill.pipeline.progress import Update
 
 logger = logging.getLogger("fdistill")
 SHOWN = 50  # test inputs whose outputs are kept in samples.jsonl
+DRAWS_SHOWN = 4  # samples of each of them that are kept
 STEPS = {"decode": 3, "draw": 1, "score": 2}  # rough shares of a row's time, for its progress
 
 
@@ -24,7 +25,7 @@ class Row:
     metrics: dict[str, evaluate.Estimate]
     curves: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
-    samples: list[str] = field(default_factory=list)
+    samples: list[list[str]] = field(default_factory=list)
 
 
 class Evaluator:
@@ -126,7 +127,7 @@ class Evaluator:
     ) -> Row:
         if self.truth is not None:
             metrics |= self.truth(model, self.generator, texts, self.bootstrap)
-        return Row(metrics, curves, outputs[:SHOWN], [draws[0] for draws in texts[:SHOWN]])
+        return Row(metrics, curves, outputs[:SHOWN], [draws[:DRAWS_SHOWN] for draws in texts[:SHOWN]])
 
 
 class _Shares:

@@ -1,158 +1,156 @@
-"""The plots of a run, each as a PNG for papers and as an SVG whose lines and letters take the page's colours."""
+"""The plots of a run: each as a PNG for papers, and panel by panel as SVG whose lines and letters take the page's colours."""
 
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fdistill.report import panels
+from fdistill.report.panels import INK, Look
 from fdistill.report.tables import Metrics
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; markers repeat what colours say.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#7F7F7F")
-MARKERS = "osD^vPX*h"
-INK = "#010203"  # becomes currentColor in SVG
+Panel = Callable[[Any], None]  # draws on a matplotlib axis
+SIDE_BY_SIDE, SMALL = (5.0, 3.8), (2.5, 1.8)  # inches of one panel
 
 
-def draw_plots(run: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write `folder`/<name>.png for every plot that the run has numbers for; return {name: svg}.
+@dataclass(frozen=True)
+class Plot:
+    """A plot: its panels, how wide each is, how many stand side by side, and whether colours need a legend."""
+
+    name: str
+    panels: Sequence[Panel]
+    size: tuple[float, float] = SIDE_BY_SIDE
+    columns: int = 2
+    legend: bool = True
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plot as the page shows it: SVG panels, and what its colours and markers mean: (name, SVG of the marker)."""
+
+    name: str
+    svgs: list[str]
+    legend: list[tuple[str, str]]
+    small: bool = False
+
+
+def draw_plots(
+    metrics: Metrics, curves: Mapping[str, Any], folder: Path, seeds: Sequence[Metrics] = ()
+) -> dict[str, Drawn]:
+    """Write `folder`/<name>.png for every plot that there are numbers for; return {name: its panels as SVG}.
 
     Args:
-        run: {"metrics": …, "curves": {"prefix": …, "training": …}}.
+        metrics: of one run, or means over several.
+        curves: {"prefix": {row: …}, "training": {stage: log}}.
         folder: the run's plots/.
+        seeds: the runs that `metrics` are means of.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    metrics, curves = run["metrics"], run["curves"]
-    wanted: dict[str, tuple[bool, Callable[[], Any]]] = {
-        "plane": (sum("r_llh" in row for row in metrics.values()) > 1, lambda: _plane(metrics)),
-        "prefix": (bool(curves.get("prefix")), lambda: _prefix(curves["prefix"], list(metrics))),
-        "truth": (any("truth_kl" in row for row in metrics.values()), lambda: _truth(metrics)),
-        "training": (
-            any("loss" in e for log in curves.get("training", {}).values() for e in log),
-            lambda: _training(curves["training"]),
-        ),
-    }
-    return {name: _save(make(), folder / f"{name}.png") for name, (there, make) in wanted.items() if there}
+    look = Look(list(metrics))
+    drawn = {}
+    for plot in _plots(metrics, curves, look, seeds):
+        named = _save_png(plot, look, folder / f"{plot.name}.png")
+        svgs = [_svg(panel, plot.size, f"{plot.name}-{i}") for i, panel in enumerate(plot.panels)]
+        legend = [(name, _marker(look, name)) for name in named]
+        drawn[plot.name] = Drawn(plot.name, svgs, legend, plot.size == SMALL)
+    return drawn
 
 
-def style(rows: Sequence[str], name: str) -> dict[str, Any]:
-    """Return a row's colour and marker: the same in every plot of a run."""
-    index = list(rows).index(name) if name in rows else len(rows)
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+def _plots(metrics: Metrics, curves: Mapping[str, Any], look: Look, seeds: Sequence[Metrics]) -> list[Plot]:
+    """The plots that there are numbers for."""
+    made = []
+    plane = panels.Plane(metrics, look, seeds)
+    if len(plane.names) > 1:
+        made.append(Plot("plane", [plane.whole, plane.enlarged] if plane.crowd() else [plane.whole]))
+    if curves.get("prefix"):
+        made.append(
+            Plot(
+                "prefix",
+                [partial(panels.prefix, curves=curves["prefix"], look=look, name=name) for name in ("js", "tvd")],
+            )
+        )
+    if bars := sum("truth_kl" in row for row in metrics.values()):
+        size = (SIDE_BY_SIDE[0], 0.3 * bars + 0.9)
+        made.append(Plot("truth", [partial(panels.truth, metrics=metrics, look=look)], size, columns=1, legend=False))
+    losses = {stage: _losses(log) for stage, log in curves.get("training", {}).items()}
+    if any(losses.values()):
+        each = [
+            partial(panels.training, points=points, name=stage.removeprefix("students/"), look=look)
+            for stage, points in losses.items()
+            if points
+        ]
+        made.append(Plot("training", each, SMALL, columns=3, legend=False))
+    return made
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+def _losses(log: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    return [(entry["step"], entry["loss"]) for entry in log if entry.get("loss") is not None]
+
+
+def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
         axis.set_facecolor("none")
     return figure, axes
 
 
-def _plane(metrics: Metrics) -> Any:
-    """R_llh against R_cvg, one point a model, with intervals; the teacher's entropy is where both would be at equality."""
-    figure, axes = _figure(7, 4.8)
-    axis = axes[0, 0]
-    for name, row in metrics.items():
-        if "r_llh" not in row:
-            continue
-        x, y = row["r_llh"], row["r_cvg"]
-        look = style(list(metrics), name)
-        axis.errorbar(
-            x["value"],
-            y["value"],
-            xerr=[[x["value"] - x["low"]], [x["high"] - x["value"]]],
-            yerr=[[y["value"] - y["low"]], [y["high"] - y["value"]]],
-            fmt=look["marker"],
-            color=look["color"],
-            capsize=2,
-            label=name,
-        )
-    if "h_p" in metrics.get("teacher", {}):
-        entropy = metrics["teacher"]["h_p"]["value"]
-        axis.axhline(entropy, linestyle=":", color=INK, linewidth=1)
-        axis.axvline(entropy, linestyle=":", color=INK, linewidth=1)
-        axis.annotate("H(P)", (entropy, entropy), textcoords="offset points", xytext=(4, 4), color=INK)
-    axis.set_xlabel("R_llh: likelihood risk, nats (right: writes what the teacher would not)")
-    axis.set_ylabel("R_cvg: coverage risk, nats\n(up: misses what the teacher writes)")
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _prefix(curves: Mapping[str, Any], rows: Sequence[str]) -> Any:
-    """JS and TVD between the laws of the first t tokens."""
-    figure, axes = _figure(9, 4, columns=2)
-    limits = {"js": (math.log(2), "Jensen-Shannon (nats; at most log 2)"), "tvd": (1.0, "total variation (at most 1)")}
-    for axis, (name, (limit, title)) in zip(axes.flat, limits.items(), strict=True):
-        for row, curve in curves.items():
-            lengths = range(1, len(curve[name]["value"]) + 1)
-            look = style(rows, row)
-            axis.plot(lengths, curve[name]["value"], color=look["color"], label=row, linewidth=1.6)
-            axis.fill_between(
-                lengths, curve[name]["low"], curve[name]["high"], color=look["color"], alpha=0.12, linewidth=0
-            )
-        axis.axhline(limit, linestyle=":", color=INK, linewidth=1)
-        axis.set_ylim(0, limit * 1.05)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("tokens of the prefix")
-    axes[0, 1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _truth(metrics: Metrics) -> Any:
-    """KL from the truth, one bar a model, with intervals."""
-    rows = [name for name, row in metrics.items() if "truth_kl" in row]
-    figure, axes = _figure(7, 0.38 * len(rows) + 1)
-    axis = axes[0, 0]
-    for place, name in enumerate(reversed(rows)):
-        estimate = metrics[name]["truth_kl"]
-        error = [[estimate["value"] - estimate["low"]], [estimate["high"] - estimate["value"]]]
-        axis.barh(
-            place,
-            estimate["value"],
-            xerr=error,
-            color=style(list(metrics), name)["color"],
-            ecolor=INK,
-            capsize=2,
-            height=0.65,
-        )
-    axis.set_yticks(range(len(rows)), list(reversed(rows)))
-    axis.set_xlabel("KL(truth‖model), nats per sentence")
-    return figure
-
-
-def _training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
-    """The training loss of every model, each on its own scale: different objectives do not compare."""
-    drawn = {
-        stage: [(e["step"], e["loss"]) for e in log if e.get("loss") is not None] for stage, log in history.items()
-    }
-    drawn = {stage: points for stage, points in drawn.items() if points}
-    columns = min(3, len(drawn)) or 1
-    rows = -(-len(drawn) // columns) or 1
-    figure, axes = _figure(3 * columns, 2 * rows, columns, rows)
-    for axis, (stage, points) in zip(axes.flat, drawn.items(), strict=False):
-        axis.plot(*zip(*points, strict=True), color=COLOURS[0], linewidth=1.4, marker="." if len(points) < 3 else "")
-        axis.set_title(stage.removeprefix("students/"), fontsize=9)
-        axis.tick_params(labelsize=7)
-    for axis in list(axes.flat)[len(drawn) :]:
+def _save_png(plot: Plot, look: Look, path: Path) -> list[str]:
+    """Write all panels of a plot in one picture with its legend below; return the rows that the legend names."""
+    columns = min(plot.columns, len(plot.panels))
+    rows = -(-len(plot.panels) // columns)
+    width, height = plot.size
+    figure, axes = _figure(width * columns, height * rows + (0.5 if plot.legend else 0), rows, columns)
+    for axis, panel in zip(axes, plot.panels, strict=False):
+        panel(axis)
+    for axis in axes[len(plot.panels) :]:
         axis.set_visible(False)
-    return figure
+    labels = {label for axis in axes for label in axis.get_legend_handles_labels()[1]}
+    named = [name for name in look.rows if name in labels] if plot.legend else []
+    if named:
+        from matplotlib.lines import Line2D
+
+        handles = [Line2D([], [], color=look.colour(n), marker=look.marker(n), linestyle="", label=n) for n in named]
+        across = min(len(named), 9 if columns > 1 else 5)
+        figure.legend(handles=handles, loc="outside lower center", ncols=across, frameon=False)
+    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
+    return named
 
 
-def _save(figure: Any, path: Path) -> str:
-    """Write the PNG; return the SVG, transparent and in the page's ink."""
+def _svg(panel: Panel, size: tuple[float, float], salt: str) -> str:
+    """Draw one panel as SVG, transparent and in the page's ink."""
+    figure, axes = _figure(*size, 1, 1)
+    panel(axes[0])
+    return _inked(figure, salt)
+
+
+def _marker(look: Look, name: str) -> str:
+    """Draw a row's marker alone, as big as a letter."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.17, 0.17))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    axis.plot([0.5], [0.5], marker=look.marker(name), color=look.colour(name), markersize=7)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    return _inked(figure, f"marker-{name}")
+
+
+def _inked(figure: Any, salt: str) -> str:
     import matplotlib
 
-    figure.savefig(path, dpi=150, facecolor="white", metadata={"Software": None})
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fdistill.report.evidence import TOO_CLOSE, compare
+
 Estimates = Mapping[str, Mapping[str, float]]
 Metrics = Mapping[str, Estimates]
 
@@ -82,11 +84,30 @@ TRUTH = [
     Column("slot_errors", "slot errors %", 1, "lower"),
 ]
 DIVERSITY = [Column("distinct1", "distinct-1", better=None), Column("distinct2", "distinct-2", better=None)]
+#: What a metric is called outside its table, unit included.
+LABELS = {column.key: column.label for column in [*TEXT, *RISKS, *DIVERGENCES, *TRUTH, *DIVERSITY]} | {
+    "kl": "KL from the teacher in nats",
+    "rkl": "reverse KL from the teacher in nats",
+    "js": "JS from the teacher (at most 0.693)",
+    "tvd": "TVD from the teacher (at most 1)",
+    "r_llh": "likelihood risk in nats",
+    "r_cvg": "coverage risk in nats",
+    "h_q": "entropy in nats",
+    "truth_kl": "KL from the truth in nats",
+}
+BESIDE = " · "  # between a row and the group it belongs to, where groups of runs stand side by side
+MARGIN = "the 95% bootstrap interval over test inputs"
 
 
-def run_tables(metrics: Metrics) -> list[Table]:
-    """Return a run's tables: the paper's Tables 2 and 3, objective × sequence divergence, the truth where it is known."""
-    tables = [text_table(metrics), risk_table(metrics), divergence_table(metrics)]
+def run_tables(metrics: Metrics, runs: Sequence[Metrics] = (), margin: str = MARGIN) -> list[Table]:
+    """Return a run's tables: the paper's Tables 2 and 3, objective × sequence divergence, the truth where it is known.
+
+    Args:
+        metrics: of one run, or means over several.
+        runs: those several, for notes on who can be told from whom.
+        margin: what ± is.
+    """
+    tables = [text_table(metrics, margin), risk_table(metrics), divergence_table(metrics, runs)]
     if any("truth_kl" in row for row in metrics.values()):
         tables.append(
             _table(
@@ -101,14 +122,13 @@ def run_tables(metrics: Metrics) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def text_table(metrics: Metrics) -> Table:
+def text_table(metrics: Metrics, margin: str = MARGIN) -> Table:
     """Return the paper's Table 2 for this run: scores of decoded outputs, with distinct-n where there is room for it."""
     return _table(
         "Output quality (Table 2)",
         [*TEXT, *DIVERSITY],
         metrics,
-        caption="Higher is better but for TER. ± is the 95% bootstrap interval over test inputs. Best student bold, second "
-        "underlined.",
+        caption=f"Higher is better but for TER. ± is {margin}. Best student bold, second underlined.",
         ranked=_students(metrics),
     )
 
@@ -138,7 +158,7 @@ def risk_table(metrics: Metrics) -> Table:
     )
 
 
-def divergence_table(metrics: Metrics) -> Table:
+def divergence_table(metrics: Metrics, runs: Sequence[Metrics] = ()) -> Table:
     """Return objective × sequence-level divergence from the teacher."""
     rows = {name: row for name, row in metrics.items() if "kl" in row}
     table = _table(
@@ -149,26 +169,23 @@ def divergence_table(metrics: Metrics) -> Table:
         "most log 2 = 0.693. Each objective should win its own column.",
         ranked=_students(metrics),
     )
-    return Table(table.title, table.columns, table.rows, table.caption, column_winners(rows))
+    return Table(table.title, table.columns, table.rows, table.caption, column_winners(rows, runs))
 
 
-def column_winners(rows: Metrics) -> list[str]:
+def column_winners(rows: Metrics, runs: Sequence[Metrics] = ()) -> list[str]:
     """Say of each divergence that is also a row whether that objective wins its own column, beyond its interval or not."""
-    from fdistill.evaluate.bootstrap import differ
-
     notes = []
     for column in DIVERGENCES:
         if column.key not in rows or len(rows) < 2:
             continue
         ordered = sorted(rows, key=lambda name: rows[name][column.key]["value"])
-        own = rows[column.key][column.key]
         rival = next(name for name in ordered if name != column.key)
-        apart = differ(own, rows[rival][column.key])
+        apart = compare(runs or [rows], column.key, column.key, rival).apart
         if ordered[0] == column.key:
             ending = "" if apart else f", not distinguishable from {rival} at this size"
             notes.append(f"{column.label}: won by its own objective{ending}.")
         else:
-            ending = "" if apart else ", not distinguishable at this size"
+            ending = "" if apart else f", {TOO_CLOSE}"
             notes.append(f"{column.label}: {rival} comes before {column.key}{ending}.")
     return notes
 
@@ -206,7 +223,7 @@ def _cell(column: Column, estimate: Any, rank: int) -> Cell:
 
 
 def _students(metrics: Metrics) -> list[str]:
-    return [name for name in metrics if name != "teacher"]
+    return [name for name in metrics if name.split(BESIDE)[0] != "teacher"]
 
 
 def _dist(row: Estimates) -> dict[str, Mapping[str, float]]:

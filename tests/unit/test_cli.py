@@ -175,6 +175,15 @@ def test_completion_scripts_are_there():
         assert word in done.stdout
 
 
+def test_a_shell_completes_commands_options_and_recipes():
+    for typed, offered in (("da", ["data"]), ("demo --se", ["--seed", "--set"]), ("run re", ["restaurants"])):
+        words = f"fdistill {typed}"
+        completing = {"_FDISTILL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": f"{words.count(' ')}"}
+        command = [sys.executable, "-m", "fdistill"]
+        done = subprocess.run(command, env={**ENVIRONMENT, **completing}, capture_output=True, text=True)
+        assert set(offered) <= set(done.stdout.split()) and "xsum" not in done.stdout
+
+
 def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m fdistill data restaurants --split train --jsonl | head -1"
     done = subprocess.run(

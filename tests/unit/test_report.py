@@ -9,7 +9,11 @@ import pytest
 
 from fdistill.errors import FDistillError
 from fdistill.report import claims, tables, write_report
-from fdistill.report.page import advice
+from fdistill.report.advice import advise
+from fdistill.report.folder import Run
+from fdistill.report.panels import Look, Plane
+from fdistill.report.words import OBJECTIVES as WORDS
+from fdistill.report.words import words
 
 EVIL = "</dd><script>alert('x')</script> & \"quotes\" <img src=x onerror=1> ]]> {{ 7*7 }} \u202e"
 
@@ -47,7 +51,11 @@ def metrics() -> dict:
 @pytest.fixture
 def run(tmp_path, metrics):
     """A run's folder, as far as a report reads it."""
-    evil = {"references": [EVIL], "outputs": dict.fromkeys(metrics, EVIL), "samples": dict.fromkeys(metrics, "")}
+    evil = {
+        "references": [EVIL],
+        "outputs": dict.fromkeys(metrics, EVIL),
+        "samples": {name: ["again", "", "again"] for name in metrics},
+    }
     chat = [{"role": "user", "content": "hi\u2028there"}]
     lines = [json.dumps({"prompt": prompt, **evil}, ensure_ascii=False) + "\n" for prompt in (EVIL, chat)]
     curve = {"value": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2, 0.4]}
@@ -104,22 +112,47 @@ def test_a_run_without_a_known_truth_has_three_tables(metrics):
 
 
 def test_claims_hold_only_where_intervals_are_apart(metrics):
-    verdicts = {verdict.claim.text: verdict for verdict in claims.judge(metrics)}
-    above = verdicts["the teacher writes better than the student trained without it"]
-    assert above.apart and above.holds and above.text.startswith(above.claim.text + ": holds (chrf: teacher 70")
+    verdicts = {verdict.claim.text: verdict for verdict in claims.judge([metrics])}
+    above = verdicts["The teacher writes better than the student that never saw it"]
+    assert above.kind == "holds" and above.text.startswith(above.claim.text + ": holds. chrF: teacher 70 [69.9, 70.1]")
     metrics["rkl"]["kl"] = estimate(1.05)
-    close = next(v for v in claims.judge(metrics) if v.claim.metric == "kl" and v.claim.worse == "rkl")
+    close = next(v for v in claims.judge([metrics]) if v.claim.metric == "kl" and v.claim.worse == "rkl")
     assert close.verdict == "not distinguishable at this size"
     metrics["rkl"]["kl"] = estimate(0.5)
-    wrong = next(v for v in claims.judge(metrics) if v.claim.metric == "kl" and v.claim.worse == "rkl")
+    wrong = next(v for v in claims.judge([metrics]) if v.claim.metric == "kl" and v.claim.worse == "rkl")
     assert wrong.verdict == "the other way round here"
 
 
 def test_advice_names_who_cannot_be_told_from_the_choice(metrics):
-    lines = advice(metrics)
-    assert (
-        lines[0] == "For one good output per input (beam search): kl (not distinguishable from it at this size: rkl)."
-    )
+    found = {advice.purpose.metric: advice for advice in advise(metrics)}
+    assert found["bleu"].choice == "kl, or as good at this size: rkl" and found["bleu"].why.startswith("BLEU: kl 50. ")
+    assert found["kl"].choice == "kl" and found["rkl"].choice == "rkl"
+    for row in ("mle", "kl", "rkl", "js"):
+        metrics[row]["bleu"] = estimate(50)
+    assert advise(metrics)[0].choice == "none stands out"
+
+
+def test_every_objective_is_told_in_words_and_its_options_are_named():
+    from fdistill.objectives import OBJECTIVES
+
+    assert set(WORDS) == set(OBJECTIVES) and all(told.learns and told.does for told in WORDS.values())
+    mine = words("mine", {"name": "mine", "objective": "js", "middle": "sequence"})
+    assert mine.learns == f"{WORDS['js'].learns} With middle sequence." and mine.does == WORDS["js"].does
+
+
+def test_the_crowd_of_the_plane_is_enlarged_only_where_outliers_hide_it(metrics):
+    def plane(**risks: tuple[float, float]) -> Plane:
+        rows = {name: {"r_llh": estimate(x), "r_cvg": estimate(y)} for name, (x, y) in risks.items()}
+        return Plane(rows, Look(list(rows)))
+
+    close = {"a": (9.0, 7.0), "b": (9.2, 7.1), "c": (9.4, 7.2), "d": (9.1, 7.3)}
+    assert plane(**close, far=(45, 19)).crowd() == ["a", "b", "c", "d"]
+    assert plane(**close).crowd() == [] and plane(a=(1, 1), b=(9, 9)).crowd() == []
+
+
+def test_looks_differ_while_colours_and_markers_last():
+    look = Look([str(i) for i in range(81)])
+    assert len({(look.colour(row), look.marker(row)) for row in look.rows}) == 81
 
 
 def test_markdown_and_latex_mark_best_and_second(metrics):
@@ -168,10 +201,12 @@ def test_the_page_escapes_what_models_wrote_and_needs_nothing_from_outside(run):
 
 def test_the_page_has_all_its_parts_and_its_links_lead_somewhere(run):
     page = write_report(run).read_text(encoding="utf-8")
-    parts = ["What this run shows", "What to choose", "Output quality (Table 2)", "Likelihood and coverage"]
-    for part in [*parts, "Outputs side by side", "Do it again"]:
+    parts = ["In one picture", "Who does what", "What this run shows", "What to choose", "Output quality (Table 2)"]
+    for part in [*parts, "Likelihood and coverage", "Outputs side by side", "Do it again"]:
         assert part in page
     assert page.count("<figure>") == 4 and "seed: 7" in page and "hi\u2028there" in page
+    assert "sampled 2 times: again" in page and "sampled: (nothing)" in page
+    assert WORDS["js"].does in page
     for target in re.findall(r'href="#([\w-]+)"', page):
         assert f'id="{target}"' in page
     for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
@@ -182,7 +217,8 @@ def test_plots_and_tables_for_papers_are_written(run):
     write_report(run)
     for name in ("plane", "prefix", "truth", "training"):
         assert (run / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert (run / "report.md").read_text().count("### ") == 4
+    text = (run / "report.md").read_text()
+    assert text.count("### ") == 5 and "### What this run shows" in text
     assert (run / "report.tex").read_text().count(r"\begin{table}") == 4
 
 
@@ -195,6 +231,26 @@ def test_a_run_with_metrics_alone_still_has_a_report(tmp_path, metrics):
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     page = write_report(tmp_path).read_text()
     assert "Output quality (Table 2)" in page and page.count("<figure>") == 2
+
+
+def test_the_subtitle_counts_parameters_from_the_weights_themselves(run):
+    import torch
+    from safetensors.torch import save_file
+
+    (run / "teacher").mkdir()
+    save_file({"a": torch.zeros(1500, 1000), "b": torch.zeros(7)}, run / "teacher" / "model.safetensors")
+    assert Run(run).parameters("teacher") == 1_500_007 and Run(run).parameters("students/kl") is None
+    assert "One teacher of 1.5 million parameters and 4 students" in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "samples.jsonl", "plots/curves.json", "environment.json"])
+def test_a_damaged_file_is_named_with_what_to_do(run, name):
+    (run / name).write_text('{"half": [1, 2')
+    with pytest.raises(FDistillError, match=rf"{name} is damaged \(.*\)\. Delete it and run"):
+        write_report(run)
+    (run / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(FDistillError, match=rf"{name} is damaged \(not UTF-8\)"):
+        write_report(run)
 
 
 def test_a_folder_without_metrics_says_what_to_do(tmp_path):
