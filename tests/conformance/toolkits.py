@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+
+from tests.conformance import liger_triton, torchrl_loss
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,16 @@ class Foreign:
     options: dict[str, Any] = field(default_factory=dict)
     passes: bool = True
     computes: str = ""
+    own_gradient: bool = True
+    triton: bool = False
+
+    def cannot_run(self) -> str:
+        """Why it cannot be judged here; "" where it can."""
+        if find_spec(self.package) is None:
+            return "not installed"
+        if self.triton and not liger_triton.runs_here():
+            return "needs a GPU or TRITON_INTERPRET=1"
+        return ""
 
 
 def trl_gkd(student_logits, teacher_logits, labels, beta):
@@ -134,5 +147,53 @@ FOREIGN: tuple[Foreign, ...] = (
         {},
         False,
         "half of jeffreys without the teacher's entropy",
+    ),
+    *(
+        Foreign(f"Liger {name}", "liger_kernel", says, name_here, call, options, True, computes, triton=True)
+        for name, says, name_here, call, options, computes in (
+            ("LigerJSD, beta=0", "forward KL", "kl", liger_triton.jsd, {"beta": 0.0}, "kl, KL(teacher"),
+            ("LigerJSD, beta=1", "reverse KL", "rkl", liger_triton.jsd, {"beta": 1.0}, "reverse_kl"),
+            ("LigerJSD, beta=0.3", "JSD", "js", liger_triton.jsd, {"beta": 0.3}, "weighs the teacher"),
+            (
+                "LigerFusedLinearJSD, jsd_beta=0.3",
+                "JSD",
+                "js",
+                liger_triton.fused_linear_jsd,
+                {"beta": 0.3},
+                "weighs the teacher",
+            ),
+            ("LigerKLDIVLoss, batchmean", "KL divergence", "kl", liger_triton.kl_div, {}, "kl, KL(teacher"),
+            (
+                "LigerFusedLinearKLDivLoss",
+                "KL divergence",
+                "kl",
+                liger_triton.fused_linear_kl_div,
+                {},
+                "kl, KL(teacher",
+            ),
+            ("LigerTVDLoss, batchmean", "TVD", "tvd", liger_triton.tvd, {}, "tvd"),
+            ("LigerFusedCETVDLoss, its TVD", "TVD", "tvd", liger_triton.fused_tvd, {}, "tvd"),
+        )
+    ),
+    Foreign(
+        "torchrl DistillationLoss, forward, in expectation",
+        "torchrl",
+        "KL(teacher ‖ student)",
+        "kl",
+        torchrl_loss.distillation,
+        {"direction": "forward"},
+        True,
+        "kl, KL(teacher",
+    ),
+    Foreign(
+        "torchrl DistillationLoss, reverse, in expectation",
+        "torchrl",
+        "KL(student ‖ teacher)",
+        "rkl",
+        torchrl_loss.distillation,
+        {"direction": "reverse"},
+        True,
+        "reverse_kl",
+        own_gradient=False,
     ),
 )

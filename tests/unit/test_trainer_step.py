@@ -113,6 +113,24 @@ def test_the_teacher_writes_what_nobody_attached(name, tmp_path):
     assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_teacher_that_equals_the_student_still_writes_something_else(samples, tmp_path, monkeypatch):
+    """Catches random numbers that the two share: their halves of js would then be the same sample twice."""
+    written = {}
+    real = step_module.sequence_loss
+
+    def spy(objective, source, **kwargs):
+        written[source] = kwargs["tokens"].tolist()
+        return real(objective, source, **kwargs)
+
+    monkeypatch.setattr(step_module, "sequence_loss", spy)
+    args = config(tmp_path, num_student_samples=samples)
+    run_steps(tiny_model("t5", 1), tiny_model("t5", 1), args, ROWS[:4], "t5")
+    for example, row in enumerate(written["teacher"]):
+        own = written["student"][example * samples : (example + 1) * samples]
+        assert all(row[: len(sample)] != sample[: len(row)] for sample in own)
+
+
 def test_a_schedule_moves_with_the_steps(tmp_path, monkeypatch):
     seen = []
     real = step_module.sequence_loss
