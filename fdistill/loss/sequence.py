@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -166,6 +166,7 @@ def sequence_loss(
         weights: [B] or [B, T], constants that multiply the step losses; they never enter a count.
         reduction: "sequence" divides by the number of sequences (Wen et al., 2023, Eqns. 5-10), "token" by that of
             unmasked tokens (as the paper's scripts do).
+        baseline: a tensor is in the unit of the returns Σ_{j>t} weights · steps; the count divides both.
         normalizer: replaces the batch's own count, by that of a whole optimizer step on all ranks.
 
     Raises:
@@ -184,6 +185,8 @@ def sequence_loss(
     count = torch.as_tensor(count, device=mask.device, dtype=batch.dtype).clamp(min=1e-30)
     coefficients = _coefficients(batch, weights) / count
     if batch.full:
+        if isinstance(batch.baseline, Tensor):  # the returns that it is subtracted from are divided by the count too
+            batch = replace(batch, baseline=batch.baseline / count)
         found = _plain_steps(batch, coefficients)
         loss = (coefficients * found.steps).sum()
         loss = loss if found.score is None else loss + found.score.sum()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "tests/unit/test_checks.py")
 BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
+BASELINES = ("tests/properties/test_backend_baselines.py",)
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "a baseline that includes the sample",
         "(total[group] - returns) / (sizes[group] - 1).unsqueeze(1)",
         "total[group] / sizes[group].unsqueeze(1)",
-        BATCHES,
+        BASELINES,
     ),
-    Mutant(SCORE, "a baseline that is forgotten", "- baseline_of(batch, returns)", "", BATCHES),
+    Mutant(SCORE, "a baseline that is forgotten", "- baseline_of(batch, returns)", "", BASELINES),
     Mutant(
         SCORE,
         "the return runs on into the next document",
@@ -256,6 +257,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "packed documents counted as rows",
         "starts = None if documents is None else first_steps(documents)",
         "starts = None",
+    ),
+    Mutant(
+        SEQUENCE,
+        "a given baseline in another unit than the returns",
+        "baseline=batch.baseline / count",
+        "baseline=batch.baseline",
+        BASELINES,
     ),
     Mutant(SEQUENCE, "weights ignored", "return expanded.detach()", "return torch.ones_like(expanded)"),
     Mutant(CHUNKED, "a chunk's gradient overwrites the last", "total += grad", "total.copy_(grad)", BATCHES),
