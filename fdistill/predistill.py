@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn.functional import layer_norm, mse_loss
 
 from fdistill.errors import TrainingError
@@ -21,13 +23,16 @@ from fdistill.loss import sequence_loss
 from fdistill.models import Completions, HiddenStates, adapter_for, unwrap
 from fdistill.models.students import layer_stacks
 from fdistill.objectives import objective
-from fdistill.trainer.base import Batch, TextTrainer, by_name, check_config, in_form_of, text_format
+from fdistill.trainer.base import Batch, TextTrainer, by_name, check_config, in_form_of, score_by_text, text_format
 from fdistill.trainer.config import TextTrainingConfig, check_range, text
 from fdistill.trainer.data import tokenize_dataset
 from fdistill.trainer.loading import check_pair, check_vocabulary, resolve_model, resolve_tokenizer
 from fdistill.trainer.step import Half, explain_loss, prompts_of, step_metrics
 
 KD, MLE = objective("kd"), objective("mle")
+PROJECTIONS = (
+    "fdistill_projections"  # what the student calls them while they are trained, and their file in a checkpoint
+)
 
 
 @dataclass
@@ -38,7 +43,8 @@ class PredistillConfig(TextTrainingConfig):
         alpha_ce: weight of the word-level KL on reference prefixes, at `temperature`, scaled by its square.
         alpha_mlm: weight of the likelihood of the references.
         alpha_hid: weight of the hidden states' mean squared error, summed over matched layers of encoder and decoder and
-            averaged over real positions; None: 3 for encoder-decoder models, 0.1 for decoder-only ones.
+            averaged over real positions; None: 3 for encoder-decoder models, 0.1 for decoder-only ones. A student of
+            another width is compared through a linear map to the teacher's, learned with it and then dropped.
         temperature: T, what both models' logits are divided by in the first term.
         normalize_hidden: layer-normalise the states before comparing them; None: for decoder-only models.
         freeze_embeddings: leave the input embeddings as the teacher's.
@@ -55,7 +61,6 @@ class PredistillConfig(TextTrainingConfig):
     normalize_hidden: bool | None = field(
         default=None, metadata=text("Layer-normalise states; none: by kind of model.")
     )
-    freeze_embeddings: bool = field(default=False, metadata=text("Do not train the input embeddings."))
     reduction: str = field(
         default="token", metadata=text("'token' averages over positions, 'sequence' over sequences.")
     )
@@ -122,6 +127,7 @@ class PredistillTrainer(TextTrainer):
         self.alpha_hid = by_kind if args.alpha_hid is None else float(args.alpha_hid)
         self.normalize = not encoder_decoder if args.normalize_hidden is None else args.normalize_hidden
         self.matches = matched_layers(student, teacher) if self.alpha_hid else {}
+        self.projections = _projections(student, teacher, self.matches, args.seed).to(args.device)
         form = text_format(student, tokenizer, args)
         datasets = {"train_dataset": train_dataset, **by_name(eval_dataset)}
         made = {
@@ -129,6 +135,7 @@ class PredistillTrainer(TextTrainer):
             for name, data in datasets.items()
             if data is not None
         }
+        score_by_text(args, made, datasets)
         super().__init__(
             student,
             teacher,
@@ -143,9 +150,25 @@ class PredistillTrainer(TextTrainer):
         )
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As Trainer does it, with the embeddings frozen where the settings say so."""
-        with frozen(unwrap(self.model).get_input_embeddings() if self.args.freeze_embeddings else None):
+        """As Trainer does it, with the projections a part of the student for as long as it lasts."""
+        with _attached(unwrap(self.model), self.projections):
             return super().train(*args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The student without the projections, which a checkpoint keeps in a file of their own."""
+        state = self.model.state_dict() if state_dict is None else state_dict
+        ours = {name: tensor for name, tensor in state.items() if f"{PROJECTIONS}." in name}
+        if not ours:
+            return super()._save(output_dir, state_dict)
+        super()._save(output_dir, {name: tensor for name, tensor in state.items() if name not in ours})
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_file(self.projections.state_dict(), folder / f"{PROJECTIONS}.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        file = Path(resume_from_checkpoint) / f"{PROJECTIONS}.safetensors"
+        if file.exists():
+            self.projections.load_state_dict(load_file(file, device=str(self.args.device)))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Normalizers: counted tokens for the losses on logits, real positions of either stack for hidden states."""
@@ -224,8 +247,11 @@ class PredistillTrainer(TextTrainer):
         for stack, pairs in self.matches.items():
             assert theirs is not None
             mask = ours.masks[stack]
+            project = dict(self.projections.items()).get(stack)
             errors = [
-                state_error(ours.states[stack][i], theirs.states[stack][j], mask, normalize=self.normalize)
+                state_error(
+                    ours.states[stack][i], theirs.states[stack][j], mask, normalize=self.normalize, project=project
+                )
                 for i, j in pairs
             ]
             values = self.alpha_hid * torch.stack(errors).sum(0)  # [B]
@@ -248,19 +274,24 @@ def completions_of(batch: Batch) -> Completions:
     return Completions(batch["data_tokens"], batch["data_mask"])
 
 
-def state_error(ours: Tensor, theirs: Tensor, mask: Tensor, *, normalize: bool) -> Tensor:
+def state_error(
+    ours: Tensor, theirs: Tensor, mask: Tensor, *, normalize: bool, project: nn.Module | None = None
+) -> Tensor:
     """Squared difference of hidden states, mean over their width and sum over real positions.
 
     Args:
-        ours, theirs: [B, L, d].
+        ours, theirs: [B, L, d]; with `project`, ours may have another width.
         mask: which positions are real, bool [B, L].
         normalize: layer-normalise both first (no weights).
+        project: brings ours to the teacher's width.
 
     Returns:
         [B], in float32 or float64.
     """
     wide = torch.promote_types(ours.dtype, torch.float32)
     ours, theirs = ours.to(wide), theirs.detach().to(wide)
+    if project is not None:
+        ours = project(ours).to(wide)
     if normalize:
         ours, theirs = layer_norm(ours, ours.shape[-1:]), layer_norm(theirs, theirs.shape[-1:])
     return mse_loss(ours, theirs, reduction="none").mean(-1).masked_fill(~mask, 0.0).sum(1)
@@ -271,28 +302,17 @@ def matched_layers(student: Any, teacher: Any) -> dict[str, list[tuple[int, int]
 
     A student's layer stands for the teacher's from the one it was copied from up to the next copied one, so that its output
     is compared with what that next one reads; the last layer's with the teacher's last. A student that `make_student` did
-    not make is taken to have its layers spread evenly.
-
-    Raises:
-        TrainingError: models of different width, or a student deeper than its teacher.
+    not make is taken to have its layers spread evenly, and of a deeper student the teacher's layers are spread evenly.
     """
     student, teacher = unwrap(student), unwrap(teacher)
-    widths = student.config.hidden_size, teacher.config.hidden_size
-    if widths[0] != widths[1]:
-        raise TrainingError(
-            f"hidden states of width {widths[0]} (student) and {widths[1]} (teacher) cannot be compared. Set alpha_hid to 0, "
-            "or use a student made with make_student(teacher), which has the teacher's width."
-        )
     copied = getattr(student.config, "fdistill_layers", None) or {}
     theirs = layer_stacks(teacher)
     matches = {}
     for stack, (_, layers) in layer_stacks(student).items():
         depth, full = len(layers), len(theirs[stack][1])
         if depth > full:
-            raise TrainingError(
-                f"the student's {stack} has {depth} layers and the teacher's {full}: hidden states are matched to a teacher "
-                "that is at least as deep. Set alpha_hid to 0 or use a shallower student."
-            )
+            matches[stack] = [((layer * depth) // full, layer) for layer in range(1, full + 1)]
+            continue
         first = copied.get(stack)
         if first is None or len(first) != depth or max(first) >= full:
             first = [index * full // depth for index in range(depth)]
@@ -300,14 +320,21 @@ def matched_layers(student: Any, teacher: Any) -> dict[str, list[tuple[int, int]
     return matches
 
 
+def _projections(student: Any, teacher: Any, stacks: Any, seed: int) -> nn.ModuleDict:
+    """For each of the stacks a linear map of the student's states to the teacher's width; none where both have one width."""
+    ours, theirs = unwrap(student).config.hidden_size, unwrap(teacher).config.hidden_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.ModuleDict({stack: nn.Linear(ours, theirs, bias=False) for stack in stacks if ours != theirs})
+
+
 @contextmanager
-def frozen(module: torch.nn.Module | None) -> Iterator[None]:
-    """Keep a module's parameters out of training inside the block."""
-    parameters = [] if module is None else [p for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+def _attached(student: nn.Module, projections: nn.ModuleDict) -> Iterator[None]:
+    """Make the projections a part of the student inside the block: trained, clipped and synchronised like its weights."""
+    if len(projections):
+        student.add_module(PROJECTIONS, projections)
     try:
         yield
     finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        if hasattr(student, PROJECTIONS):
+            delattr(student, PROJECTIONS)

@@ -142,10 +142,9 @@ class Pipeline(RunInputs):
             objective = entry.build()
             warm = self._is_distilled(entry) and self.recipe.predistill is not None
             student = self._load(self.folder.predistilled) if warm else self._new_student()
-            args = self._arguments(
-                self.recipe.training, folder, objective=entry.objective, objective_options=entry.options or None
-            )
-            sources = {"teacher_model": self.teacher_model if self._needs_teacher(objective) else None}
+            section = {"num_beams": self.recipe.store.beams, **self.recipe.training}
+            args = self._arguments(section, folder, objective=entry.objective, objective_options=entry.options or None)
+            sources = {"teacher_model": self.teacher_model if self._needs_teacher(objective, args) else None}
             if "teacher" in objective.sources:
                 from fdistill.store import TeacherStore
 
@@ -218,7 +217,7 @@ class Pipeline(RunInputs):
 
     def _eval_rows(self, args: Any) -> list[dict[str, Any]] | None:
         """The validation split, where a training section asks for evaluation while training."""
-        wanted = str(args.eval_strategy).rpartition(".")[2].lower() != "no"
+        wanted = _evaluates(args)
         if wanted and not self.validation_examples:
             raise FDistillError(
                 "a training section sets eval_strategy, but data.validation is null. Set data.validation."
@@ -267,8 +266,10 @@ class Pipeline(RunInputs):
             truth=RestaurantsTruth(self.test_examples, self.recipe.seed) if built_in else None,
         )
 
-    def _needs_teacher(self, objective: Any) -> bool:
-        """Whether the teacher must be in memory: not where a store's top-k answers for it."""
+    def _needs_teacher(self, objective: Any, args: Any) -> bool:
+        """Whether the teacher must be in memory: not where a store's top-k answers for it; the store knows no validation."""
+        if "teacher" in objective.sources and _evaluates(args):
+            return True
         return any(
             objective.needs_teacher(source) and not (source == "teacher" and self.recipe.store.top_k)
             for source in objective.sources
@@ -282,8 +283,13 @@ def _quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
 
 
+def _evaluates(args: Any) -> bool:
+    """Whether a training looks at the validation split."""
+    return str(args.eval_strategy).rpartition(".")[2].lower() != "no"
+
+
 def _rows(examples: Sequence[Any]) -> list[dict[str, Any]]:
-    return [{"prompt": example.prompt, "completion": example.completion} for example in examples]
+    return [{"prompt": e.prompt, "completion": e.completion, "references": list(e.references)} for e in examples]
 
 
 def _plain(text: Any) -> str:

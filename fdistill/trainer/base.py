@@ -23,7 +23,9 @@ from fdistill.trainer.config import TextTrainingConfig
 from fdistill.trainer.data import Collator, TextFormat, TokenizedDataset
 from fdistill.trainer.dropout import dropout_disabled
 from fdistill.trainer.forward import teach_step
+from fdistill.trainer.frozen import frozen
 from fdistill.trainer.metrics import MetricMeans
+from fdistill.trainer.selection import add_references, text_score
 
 logger = logging.getLogger("fdistill")
 
@@ -49,6 +51,7 @@ class TextTrainer(Trainer):
 
     args: TextTrainingConfig
     model: Any
+    vocab_size: int
     card_title = "Model"
 
     def __init__(
@@ -98,10 +101,11 @@ class TextTrainer(Trainer):
     # ---- one step
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As Trainer does it, with dropout off where the settings say so."""
+        """As Trainer does it, with dropout off and the embeddings frozen where the settings say so."""
         self.before_training()
         self._means.restart_clock()
-        with dropout_disabled(self.model) if self.args.disable_dropout else nullcontext():
+        embeddings = unwrap(self.model).get_input_embeddings() if self.args.freeze_embeddings else None
+        with dropout_disabled(self.model) if self.args.disable_dropout else nullcontext(), frozen(embeddings):
             return super().train(*args, **kwargs)
 
     def get_batch_samples(
@@ -168,7 +172,22 @@ class TextTrainer(Trainer):
             values, counts = (torch.stack(column).sum(0) for column in zip(*self._evaluated, strict=True))
             output.metrics[f"{metric_key_prefix}_loss"] = float((values / counts.clamp(min=1)).sum())
         self._evaluated = []
+        if self.args.text_metric and output.metrics is not None:
+            dataloader = kwargs.get("dataloader") or args[0]
+            output.metrics[f"{metric_key_prefix}_{self.args.text_metric}"] = self._text_score(dataloader.dataset)
         return output
+
+    def _text_score(self, dataset: Any) -> float:
+        """What `metric_for_best_model` says of the student's outputs on an evaluation dataset."""
+        return text_score(
+            unwrap(self.model),
+            dataset,
+            self.form,
+            str(self.args.text_metric),
+            num_beams=self.args.eval_num_beams,
+            vocab_size=self.vocab_size,
+            batch=self.args.per_device_eval_batch_size,
+        )
 
     # ---- logging and saving
 
@@ -238,3 +257,10 @@ def in_form_of(eval_dataset: Any, made: dict[str, TokenizedDataset]) -> Any:
     if isinstance(eval_dataset, dict):
         return {key: made[f"eval_dataset[{key!r}]"] for key in eval_dataset}
     return made.get("eval_dataset")
+
+
+def score_by_text(args: TextTrainingConfig, made: dict[str, TokenizedDataset], given: dict[str, Any]) -> None:
+    """Give evaluation sets the texts to score outputs with, where `metric_for_best_model` asks for it."""
+    for name, dataset in made.items():
+        if args.text_metric and name != "train_dataset":
+            add_references(dataset, given[name], name)

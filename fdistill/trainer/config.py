@@ -8,9 +8,16 @@ from typing import Any
 from transformers import TrainingArguments
 
 from fdistill.errors import TrainingError
+from fdistill.evaluate import LOWER_IS_BETTER, TEXT_METRICS
 from fdistill.objectives import Objective, objective
 
 REDUCTIONS = ("sequence", "token")
+
+
+def text_metric(metric_for_best_model: str | None) -> str | None:
+    """Return the text metric that the best model is chosen by, or None where it is chosen by something else."""
+    name = (metric_for_best_model or "").removeprefix("eval_")
+    return name if name in TEXT_METRICS else None
 
 
 def text(words: str) -> dict[str, str]:
@@ -58,6 +65,12 @@ class TextTrainingConfig(TrainingArguments):
     disable_dropout: bool = field(
         default=True, metadata=text("Train with dropout off, so that the distribution sampled is the one scored.")
     )
+    freeze_embeddings: bool = field(
+        default=False, metadata=text("Do not train the input embeddings (nor a head that is tied to them).")
+    )
+    eval_num_beams: int = field(
+        default=1, metadata=text("Beams of the outputs that metric_for_best_model scores, where it is a text metric.")
+    )
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata=text("Keyword arguments for from_pretrained where the student is given by name.")
     )
@@ -71,7 +84,15 @@ class TextTrainingConfig(TrainingArguments):
         check_range("max_completion_length", self.max_completion_length, 1, whole=True)
         if self.max_prompt_length is not None:
             check_range("max_prompt_length", self.max_prompt_length, 1, whole=True)
+        check_range("eval_num_beams", self.eval_num_beams, 1, whole=True)
+        if self.text_metric in LOWER_IS_BETTER and self.greater_is_better is None:
+            self.greater_is_better = False
         super().__post_init__()
+
+    @property
+    def text_metric(self) -> str | None:
+        """The score of decoded outputs that `metric_for_best_model` names, such as "bleu"; None where it names none."""
+        return text_metric(self.metric_for_best_model)
 
 
 @dataclass
@@ -90,6 +111,10 @@ class FDistillConfig(TextTrainingConfig):
         num_beams: beams of teacher decoding where the objective learns from the teacher's beam output and none is
             attached to the data or kept in a store.
         disable_dropout: dropout off while distilling.
+        freeze_embeddings: leave the input embeddings, and a head that is tied to them, as they are.
+        metric_for_best_model: "loss" (the objective's on eval_dataset), or a text metric of `fdistill.evaluate`
+            ("bleu", "chrf", "rougeL", …): at every evaluation the student's outputs, by beam search with
+            ``eval_num_beams`` beams, are scored against eval_dataset's ``references`` (or ``completion``).
         log_completions: how many of the student's samples to log at every logging step.
         verify: before training, check the properties of the losses on this device in this dtype (seconds).
 

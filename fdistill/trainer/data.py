@@ -47,6 +47,7 @@ class TokenizedDataset(Dataset):
         store: a `TeacherStore` that has them, read as rows are asked for; None where there is none.
         kind: which draws of the store are read, "sample" or "beam".
         max_completion_length: stored completions are cut to it.
+        references: by example, the texts that outputs are scored with; None where nothing is scored.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class TokenizedDataset(Dataset):
         self.prompts, self.completions, self.draws = prompts, completions, draws
         self.store, self.kind = store, kind
         self.max_completion_length = max_completion_length
+        self.references: list[list[str]] | None = None
         # In shared memory, so that loader workers that outlive an epoch see it move.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 

@@ -13,7 +13,7 @@ from fdistill.errors import TrainingError
 from fdistill.models import adapter_for
 from fdistill.objectives import Objective
 from fdistill.store import TeacherStore
-from fdistill.trainer.base import Batch, TextTrainer, by_name, check_config, in_form_of, text_format
+from fdistill.trainer.base import Batch, TextTrainer, by_name, check_config, in_form_of, score_by_text, text_format
 from fdistill.trainer.config import FDistillConfig
 from fdistill.trainer.data import TextFormat, TokenizedDataset, check_columns, tokenize_dataset
 from fdistill.trainer.loading import (
@@ -78,11 +78,12 @@ class FDistillTrainer(TextTrainer):
         datasets = {name: data for name, data in given.items() if data is not None}
         stores = {name: store if name == "train_dataset" else eval_store for name in datasets}
         student, teacher, tokenizer = self._models(model, teacher_model, args, processing_class, datasets, stores)
-        vocab_size = check_vocabulary(student, teacher, tokenizer)
+        self.vocab_size = check_vocabulary(student, teacher, tokenizer)
         form = text_format(student, tokenizer, args)
         made = {name: self._tokenized(data, form, name, stores[name]) for name, data in datasets.items()}
+        score_by_text(args, made, datasets)
         student = add_adapters(student, peft_config, args)
-        self.distillation = distillation_step(args, student, teacher, vocab_size, form)
+        self.distillation = distillation_step(args, student, teacher, self.vocab_size, form)
         self.card_title = "Model" if teacher is None and not store else f"Student distilled by {self.objective.name}"
         self._shown: tuple[Tensor, Tensor, Tensor] | None = None
         super().__init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, kl_div, layer_norm
 
 from fdistill.errors import DataError, TrainingError
@@ -170,18 +171,58 @@ def test_embeddings_can_be_left_alone(tmp_path):
     assert torch.equal(table, before) and table.requires_grad
 
 
-def test_models_of_other_widths_need_alpha_hid_zero(tmp_path):
-    wide = build_model({"model_type": "gpt2", **SIZES["gpt2"], "n_embd": 32}, tokenizer_for("gpt2"))
-    with pytest.raises(
-        TrainingError, match=r"width 16 \(student\) and 32 \(teacher\) cannot be compared. Set alpha_hid to 0"
-    ):
-        run(tiny_model("gpt2"), wide, config(tmp_path), "gpt2")
-    run(tiny_model("gpt2"), wide, config(tmp_path, alpha_hid=0.0), "gpt2")
+def narrow_and_wide():
+    """A student of width 16 and a teacher of width 32."""
+    wide = build_model(
+        {"model_type": "gpt2", **SIZES["gpt2"], "n_embd": 32, "n_layer": 4}, tokenizer_for("gpt2"), seed=2
+    )
+    return tiny_model("gpt2"), wide
 
 
-def test_a_student_deeper_than_its_teacher_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="the student's decoder has 4 layers and the teacher's 2"):
-        run(deep_teacher("gpt2"), tiny_model("gpt2"), config(tmp_path), "gpt2")
+def test_states_of_another_width_are_compared_through_a_learned_map(tmp_path):
+    student, wide = narrow_and_wide()
+    untouched = set(student.state_dict())
+    args = config(tmp_path, max_steps=30, learning_rate=1e-2, alpha_ce=0.0, alpha_mlm=0.0, alpha_hid=1.0)
+    trainer, _ = run(student, wide, args, "gpt2")
+    map_ = trainer.projections["decoder"].weight
+    start = PredistillTrainer(student, wide, args, ROWS, processing_class=tokenizer_for("gpt2")).projections["decoder"]
+    assert map_.shape == (32, 16) and not torch.equal(map_, start.weight)
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    trainer.save_model(str(tmp_path / "student"))
+    assert set(student.state_dict()) == untouched
+    assert not (tmp_path / "student" / "fdistill_projections.safetensors").exists()
+    assert "fdistill_projections" not in load_file(tmp_path / "student" / "model.safetensors")
+
+
+def test_a_resumed_training_finds_its_map_again(tmp_path):
+    options = {"learning_rate": 1e-2, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    student, wide = narrow_and_wide()
+    whole, _ = run(student, wide, config(tmp_path / "a", **options), "gpt2")
+    again, _ = narrow_and_wide()
+    trainer = PredistillTrainer(
+        again, wide, config(tmp_path / "b", **options), ROWS[:4], processing_class=tokenizer_for("gpt2")
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert torch.equal(trainer.projections["decoder"].weight, whole.projections["decoder"].weight)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_a_student_deeper_than_its_teacher_spreads_the_teachers_layers(tmp_path):
+    assert matched_layers(deep_teacher("gpt2"), tiny_model("gpt2")) == {"decoder": [(2, 1), (4, 2)]}
+    assert matched_layers(deep_teacher("bart", 3), tiny_model("bart"))["encoder"] == [(1, 1), (3, 2)]
+    trainer, _ = run(deep_teacher("gpt2"), tiny_model("gpt2"), config(tmp_path), "gpt2")
+    assert trainer.state.log_history[0]["loss/hidden_decoder"] > 0
+
+
+def test_adafactor_trains_a_t5(tmp_path):
+    teacher = deep_teacher("t5")
+    args = config(tmp_path, max_steps=30, learning_rate=1e-2, optim="adafactor")
+    trainer, _ = run(shallow(teacher, 1), teacher, args, "t5")
+    assert type(trainer.optimizer.optimizer).__name__ == "Adafactor"
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_references_and_a_teacher_are_needed(tmp_path):

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import sacrebleu
 import torch
 
+from fdistill.errors import TrainingError
 from fdistill.models import make_student
 from fdistill.sampling import beam_search
 from fdistill.store import build_store
@@ -148,6 +150,56 @@ def test_the_best_checkpoint_by_evaluation_loss_is_loaded_at_the_end(tmp_path):
     losses = {line["step"]: line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line}
     assert set(losses) == {2, 4, 6}
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses.values()), rel=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "best"), [("chrf", max), ("eval_ter", min)])
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_the_best_checkpoint_by_a_text_metric_is_loaded_at_the_end(family, metric, best, tmp_path):
+    args = config(
+        tmp_path,
+        max_steps=6,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+        eval_num_beams=2,
+        learning_rate=0.05,
+        per_device_eval_batch_size=3,
+    )
+    rows = [{**row, "references": [row["completion"], "Place"]} for row in with_draws(family)[4:]]
+    student, teacher = tiny_model(family, 1), tiny_model(family, 2)
+    trainer, _, _ = run_steps(student, teacher, args, with_draws(family)[:4], family, eval_dataset=rows)
+    key = f"eval_{metric.removeprefix('eval_')}"
+    scores = {line["step"]: line[key] for line in trainer.state.log_history if key in line}
+    assert set(scores) == {2, 4, 6}
+    assert trainer.state.best_metric == best(scores.values())
+    outputs = [written_by(trainer.model, tokenizer_for(family), row["prompt"], 12) for row in rows]
+    judge = {"chrf": sacrebleu.CHRF, "ter": sacrebleu.TER}[metric.removeprefix("eval_")]()
+    score = judge.corpus_score(outputs, [[row["references"][i] for row in rows] for i in range(2)]).score
+    assert trainer.evaluate()[key] == pytest.approx(score) == pytest.approx(best(scores.values()))
+
+
+def written_by(model, tokenizer, prompt, length):
+    """The output of two beams for one prompt, by Transformers alone."""
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    written = model.generate(ids, num_beams=2, max_new_tokens=length, do_sample=False)[0]
+    skip = 1 if model.config.is_encoder_decoder else ids.shape[1]
+    return tokenizer.decode(written[skip:], skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def test_a_text_metric_needs_texts(tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "completion"} for row in with_draws("t5")]
+    with pytest.raises(TrainingError, match="eval_dataset has neither 'references' nor 'completion'"):
+        run_steps(
+            tiny_model("t5", 1),
+            tiny_model("t5", 2),
+            config(tmp_path, metric_for_best_model="bleu"),
+            rows,
+            "t5",
+            eval_dataset=rows,
+        )
 
 
 def test_several_evaluation_sets_have_names(tmp_path):
