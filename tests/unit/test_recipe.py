@@ -21,7 +21,8 @@ from fdistill.recipe import (
 )
 from fdistill.tasks import load_split
 
-NAMES = ["commonsense-dialogue", "dart", "e2e", "restaurants", "smollm2", "wmt16-en-ro", "xsum"]
+PAPER = ["commonsense-dialogue", "dart", "wmt16-en-ro", "xsum"]
+NAMES = sorted([*PAPER, *(f"{name}-small" for name in PAPER), "e2e", "restaurants", "smollm2"])
 MINIMAL = """
 data: {format: jsonl, train: train.jsonl}
 teacher: {model: some/teacher}
