@@ -149,7 +149,7 @@ FOREIGN: tuple[Foreign, ...] = (
         "half of jeffreys without the teacher's entropy",
     ),
     *(
-        Foreign(f"Liger {name}", "liger_kernel", says, name_here, call, options, True, computes, triton=True)
+        Foreign(name, "liger_kernel", says, name_here, call, options, True, computes, triton=True)
         for name, says, name_here, call, options, computes in (
             ("LigerJSD, beta=0", "forward KL", "kl", liger_triton.jsd, {"beta": 0.0}, "kl, KL(teacher"),
             ("LigerJSD, beta=1", "reverse KL", "rkl", liger_triton.jsd, {"beta": 1.0}, "reverse_kl"),
