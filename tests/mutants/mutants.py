@@ -22,7 +22,8 @@ class Mutant:
 
 DIVERGENCES = "fdistill/divergences.py"
 GENERATORS = "fdistill/generators.py"
-OBJECTIVES = "fdistill/objectives.py"
+OBJECTIVES = "fdistill/objectives/table.py"
+OPTIONS = "fdistill/objectives/options.py"
 PREFIX = "fdistill/prefix.py"
 ROWS = "fdistill/loss/rows.py"
 STEPS = "fdistill/loss/steps.py"
@@ -124,7 +125,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "return lambda s: s.log_overlap_student.exp(), lambda s: s.log_overlap_teacher.exp()",
     ),
     Mutant(
-        OBJECTIVES,
+        OPTIONS,
         "a schedule that runs backwards",
         "(1 - progress) * float(value[0]) + progress * float(value[1])",
         "progress * float(value[0]) + (1 - progress) * float(value[1])",
