@@ -92,6 +92,15 @@ class Adapter:
         Returns:
             [B, T, V], or LinearLogits over hidden states [B, T, d]: position t predicts tokens[:, t].
         """
+        model = unwrap(model)
+        unapplied = linear and has_linear_head(model)
+        found = self._outputs(model, prompts, tokens, encoded, unapplied)
+        return linear_logits(model, found, vocab_size) if unapplied else found[..., :vocab_size]
+
+    def _outputs(
+        self, model: Any, prompts: Prompts | None, tokens: Tensor, encoded: Encoded | None, unapplied: bool
+    ) -> Tensor:
+        """Logits [B, T, V] of the unwrapped model, or with `unapplied` what its head would be applied to, [B, T, d]."""
         raise NotImplementedError
 
     def hidden_states(self, model: Any, prompts: Prompts, completions: Completions) -> HiddenStates:
@@ -111,36 +120,28 @@ class EncoderDecoderAdapter(Adapter):
         output = model.get_encoder()(input_ids=prompts.ids, attention_mask=prompts.mask.long())
         return Encoded(output.last_hidden_state, prompts.mask)
 
-    def logits(
-        self,
-        model: Any,
-        prompts: Prompts | None,
-        tokens: Tensor,
-        *,
-        encoded: Encoded | None = None,
-        vocab_size: int | None = None,
-        linear: bool = False,
-    ) -> Tensor | LinearLogits:
-        model = unwrap(model)
+    def _outputs(
+        self, model: Any, prompts: Prompts | None, tokens: Tensor, encoded: Encoded | None, unapplied: bool
+    ) -> Tensor:
         check_length(model, tokens.shape[1], "completion")
         if encoded is None:
             encoded = self.encode(model, _required(prompts))
         inputs = self.decoder_inputs(model, tokens)
-        if linear and has_linear_head(model):
+        if unapplied:
             output = model.get_decoder()(
                 input_ids=inputs,
                 encoder_hidden_states=encoded.hidden,
                 encoder_attention_mask=encoded.mask.long(),
                 use_cache=False,
             )
-            return linear_logits(model, output.last_hidden_state, vocab_size)
+            return output.last_hidden_state
         output = model(
             decoder_input_ids=inputs,
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded.hidden),
             attention_mask=encoded.mask.long(),
             use_cache=False,
         )
-        return output.logits[..., :vocab_size]
+        return output.logits
 
     def hidden_states(self, model: Any, prompts: Prompts, completions: Completions) -> HiddenStates:
         model = unwrap(model)
@@ -172,25 +173,16 @@ class DecoderOnlyAdapter(Adapter):
     def encode(self, model: Any, prompts: Prompts) -> None:
         return None
 
-    def logits(
-        self,
-        model: Any,
-        prompts: Prompts | None,
-        tokens: Tensor,
-        *,
-        encoded: Encoded | None = None,
-        vocab_size: int | None = None,
-        linear: bool = False,
-    ) -> Tensor | LinearLogits:
-        model = unwrap(model)
+    def _outputs(
+        self, model: Any, prompts: Prompts | None, tokens: Tensor, encoded: Encoded | None, unapplied: bool
+    ) -> Tensor:
         inputs = self.model_inputs(model, _required(prompts), tokens)
         length = tokens.shape[1]
-        if linear and has_linear_head(model):
-            hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-            return linear_logits(model, hidden[:, -length:], vocab_size)
+        if unapplied:
+            return model.base_model(**inputs, use_cache=False).last_hidden_state[:, -length:]
         if accepts(model, "logits_to_keep"):
             inputs["logits_to_keep"] = length
-        return model(**inputs, use_cache=False).logits[:, -length:, :vocab_size]
+        return model(**inputs, use_cache=False).logits[:, -length:]
 
     def hidden_states(self, model: Any, prompts: Prompts, completions: Completions) -> HiddenStates:
         model = unwrap(model)
