@@ -34,6 +34,7 @@ extensions = [
     "coq_pages",
     "generated",
     "docstrings",
+    "breaks",
 ]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]

@@ -21,6 +21,10 @@ def _escaped(text: str) -> str:
 
 
 def _process(app, what, name, obj, options, lines):
+    if what == "data" and obj.__doc__ == type(obj).__doc__:
+        lines.clear()  # that of dict or str, which says nothing of this one
+    if what == "class":  # a dataclass describes its fields, which are the arguments it is made with
+        lines[:] = ["Args:" if line == "Attributes:" else line for line in lines]
     lines[:] = [as_rst(line) for line in lines]
 
 

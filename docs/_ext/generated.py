@@ -202,6 +202,14 @@ def generators() -> str:
     return table(["name", "f(t)", "f(0)", "lim f(t)/t", "options"], rows)
 
 
+def formats() -> str:
+    """The formats of data, with the keys of `data` that only they understand."""
+    from fdistill.tasks import FORMATS
+
+    rows = [[code(name), form.summary, ", ".join(map(code, form.options))] for name, form in FORMATS.items()]
+    return table(["format", "what it reads", "further keys of `data`"], rows)
+
+
 def errors() -> str:
     """Every error class and its meaning."""
     from fdistill import errors as module
@@ -212,6 +220,16 @@ def errors() -> str:
         if isinstance(c, type) and c.__module__ == module.__name__
     ]
     return table(["error", "meaning"], rows)
+
+
+def reference_modules() -> str:
+    """Every module of the exact reference, its functions documented by autodoc."""
+    files = sorted((ROOT / "reference" / "fdistill_reference").glob("[a-z]*.py"))
+    parts = []
+    for name in (path.stem for path in files):
+        directive = f".. automodule:: fdistill_reference.{name}\n   :members:"
+        parts.append(f"### `{name}`\n\n```{{eval-rst}}\n{directive}\n```\n")
+    return "\n".join(parts)
 
 
 def proof_files() -> str:
@@ -230,7 +248,9 @@ MAKERS: Mapping[str, Any] = {
         objectives,
         divergences,
         generators,
+        formats,
         errors,
+        reference_modules,
         proof_files,
     )
 }
