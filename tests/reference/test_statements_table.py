@@ -57,6 +57,19 @@ def test_every_equation_of_the_paper_is_in_the_table():
     assert covered == set(range(1, 38))
 
 
+def test_every_equation_leads_to_its_proof():
+    """Catches an equation without a link to a theorem, and a link to a theorem that its file does not have."""
+    linked = {}
+    for row in _rows():
+        linked[row[0]] = re.findall(r"\[`([\w']+)`\]\(\.\./proofs/(\w+\.v)#([\w']+)\)", row[0])
+        for shown, file, anchor in linked[row[0]]:
+            assert shown == anchor and re.search(rf"^Theorem {anchor}\b", (ROOT / "proofs" / file).read_text(), re.M), (
+                row[0]
+            )
+    equations = [statement for statement in linked if statement.startswith("Eqn")]
+    assert len(equations) >= 11 and all(linked[statement] for statement in equations)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "tests" / "reference").glob("test_*.py")), ids=lambda path: path.stem)
 def test_every_property_names_the_fault_it_exists_to_catch(path):
     """Catches a test that nobody can judge."""
