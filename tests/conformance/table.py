@@ -25,7 +25,8 @@ def main() -> None:
         answer = "yes" if verdict.passed else "no"
         print(
             f"| {foreign.toolkit} | {package_version(foreign.package)} | {foreign.calls_itself} | {verdict.computes} "
-            f"| {verdict.reduction} | {answer} | {warnings} |"
+            f"| {verdict.reduction} | {answer} | {warnings} |",
+            flush=True,
         )
 
 
