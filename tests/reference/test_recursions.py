@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
-from fdistill_reference import recursions, sequence_divergence, signal
+from fdistill_reference import TabularModel, gradient, recursions, sequence_divergence, signal
 from fdistill_reference.gradients import js_full_gradient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +68,29 @@ def test_the_exact_js_gradient_is_bounded_by_what_is_shared(models, weight):
     """Catches a gradient with a wrong factor: ‖∇JS‖ ≤ √(π(1-π)) Σ √(PQ) ‖∇log Q‖."""
     p, q = models
     assert at_most(np.linalg.norm(js_full_gradient(p, q, weight)), signal.js_gradient_bound(p, q, weight))
+
+
+def _coin(heads, tosses):
+    return TabularModel.from_probabilities([[heads, 1 - heads]] * (2**tosses - 1), tosses)
+
+
+@given(
+    heads=st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)), weight=teacher_weights(), tosses=st.integers(1, 5)
+)
+def test_coins_count_their_heads_alone(heads, weight, tosses):
+    """Catches prefixes that are counted once where they have many orders: here all are written out."""
+    p, q = (_coin(chance, tosses) for chance in heads)
+    slopes = gradient("js", p, q, "stepwise", teacher_weight=weight, middle="sequence")[:, 0]
+    by_step = [slopes[level].sum() for level in p.tree.levels()]
+    assert np.allclose(signal.coin_gradient_profile(*heads, tosses, weight), by_step)
+
+
+def test_half_of_the_exact_js_gradient_sits_in_the_first_ten_tokens():
+    """Catches a claim about where the signal is: coins that differ by .22 nats a token, sixty tosses."""
+    heads = 0.5 + 0.1627859
+    assert close((2 * heads - 1) * np.log(heads / (1 - heads)), 0.22, 1e-5)
+    profile = abs(signal.coin_gradient_profile(heads, 1 - heads, 60))
+    share = profile.cumsum() / profile.sum()
+    assert share[8] < 0.5 < share[9]
+    per_token = signal.bhattacharyya(_coin(heads, 1), _coin(1 - heads, 1))
+    assert (profile[1:] < per_token * profile[:-1]).all()
