@@ -187,6 +187,23 @@ def _write_report(pipeline: Any, verbose: bool) -> Path:
             return write_report(pipeline.folder.root)
 
 
+@app.command()
+def significance(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder, or those of its seeds.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A metric of metrics.json; repeatable.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the interval and of the test.")] = 2000,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write significance.md and significance.tex there.")
+    ] = None,
+) -> None:
+    """Which models differ beyond chance: paired bootstrap and permutation tests between all rows of a run."""
+    from fdistill.cli import reporting
+
+    reporting.significance(runs, metric or [], resamples, out)
+
+
 # ---------------------------------------------------------------------------- looking at things
 
 

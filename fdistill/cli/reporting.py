@@ -65,3 +65,31 @@ def show(tables: Iterable["Table"], lines: Iterable[str]) -> None:
         draw.result_table(table)
     for text in lines:
         draw.line(text)
+
+
+def significance(folders: Sequence[Path], metrics: Sequence[str], resamples: int, out: Path | None) -> None:
+    """Print the tables of differences between rows, and write them where asked."""
+    with shown() as display, display.step("significance", "testing differences"):
+        from fdistill.report.compare import group_runs
+        from fdistill.report.significance import significance_tables
+
+        groups = group_runs(folders)
+        if len(groups) > 1:
+            raise FDistillError(
+                f"these runs are {len(groups)} experiments; the rows of one are compared, over its seeds. Name runs that "
+                "differ in the seed alone, or one run."
+            )
+        tables = significance_tables(groups[0].runs, metrics, resamples=resamples)
+    show(tables, [])
+    if out is not None:
+        write_tables(out, "significance", tables)
+
+
+def write_tables(out: Path, name: str, made: Sequence["Table"]) -> None:
+    """Write tables as Markdown and LaTeX, and say where."""
+    from fdistill.report.tables import latex, markdown
+
+    out.mkdir(parents=True, exist_ok=True)
+    for ending, form in (("md", markdown), ("tex", latex)):
+        (out / f"{name}.{ending}").write_text("\n".join(form(table) for table in made), encoding="utf-8")
+    draw.line(f"tables: {out / name}.md, {out / name}.tex")

@@ -25,18 +25,23 @@ def sequence_divergences(
     teacher_samples: ScoredSamples, student_samples: ScoredSamples, bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
     """Return {"kl", "rkl", "js", "tvd"}: nats per sequence for the first three, a probability for the last."""
-    n = bootstrap.inputs
+    values = divergence_values(teacher_samples, student_samples, bootstrap.inputs)
+    return {name: bootstrap.mean(value) for name, value in values.items()}
+
+
+def divergence_values(teacher_samples: ScoredSamples, student_samples: ScoredSamples, inputs: int) -> dict[str, Array]:
+    """Return what each of the `inputs` test inputs adds to the mean of each divergence, [N] each."""
     js_teacher, tvd_teacher = bounded_terms(_log_ratio(teacher_samples).sum(1))
     js_student, tvd_student = bounded_terms(_log_ratio(student_samples).sum(1))
     halves = [
-        0.5 * (teacher_samples.per_input(a, n) + student_samples.per_input(b, n))
+        0.5 * (teacher_samples.per_input(a, inputs) + student_samples.per_input(b, inputs))
         for a, b in ((js_teacher, js_student), (tvd_teacher, tvd_student))
     ]
     return {
-        "kl": bootstrap.mean(teacher_samples.per_input(teacher_samples.step_kl.sum(1), n)),
-        "rkl": bootstrap.mean(student_samples.per_input(student_samples.step_kl.sum(1), n)),
-        "js": bootstrap.mean(halves[0]),
-        "tvd": bootstrap.mean(halves[1]),
+        "kl": teacher_samples.per_input(teacher_samples.step_kl.sum(1), inputs),
+        "rkl": student_samples.per_input(student_samples.step_kl.sum(1), inputs),
+        "js": halves[0],
+        "tvd": halves[1],
     }
 
 

@@ -1,11 +1,11 @@
-"""Scores of text against references: BLEU, chrF and TER (sacrebleu), ROUGE, and diversity by distinct n-grams.
+"""Scores of text against references: BLEU-1 to 4, chrF and TER (sacrebleu), ROUGE, METEOR, BERTScore, and distinct n-grams.
 
 All are percentages, as the paper's tables are. Each is computed from per-input sufficient statistics, which is what the
 bootstrap resamples; the values equal sacrebleu's and rouge-score's own corpus values.
 """
 
-from collections.abc import Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +13,14 @@ import numpy as np
 
 from fdistill.errors import DataError
 from fdistill.evaluate.bootstrap import Bootstrap, Estimate
+from fdistill.evaluate.learned import bertscore_values, meteor_values
 
 Array = np.ndarray
-TEXT_METRICS = ("bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL", "distinct1", "distinct2")
+BLEU_ORDERS = {"bleu1": 1, "bleu2": 2, "bleu3": 3, "bleu": 4}
+#: What needs no download. "bleu" is BLEU-4.
+TEXT_METRICS = (*BLEU_ORDERS, "chrf", "ter", "rouge1", "rouge2", "rougeL", "distinct1", "distinct2")
+#: METEOR needs WordNet's files, BERTScore a model.
+EXTRA_METRICS = ("meteor", "bertscore")
 LOWER_IS_BETTER = frozenset({"ter"})
 
 
@@ -25,23 +30,38 @@ class TextScorer:
     Args:
         references: for each input its references, at least one; inputs may have different numbers of them.
         bootstrap: the resampling, over the same inputs.
-        metrics: names out of `TEXT_METRICS`.
+        metrics: names out of `TEXT_METRICS` and `EXTRA_METRICS`.
+        bertscore: {"model": a folder or a name on the hub, "layer": of its hidden states}, where "bertscore" is asked for.
+        device: where that model runs.
     """
 
     def __init__(
-        self, references: Sequence[Sequence[str]], bootstrap: Bootstrap, metrics: Sequence[str] = TEXT_METRICS
+        self,
+        references: Sequence[Sequence[str]],
+        bootstrap: Bootstrap,
+        metrics: Sequence[str] = TEXT_METRICS,
+        *,
+        bertscore: Mapping[str, Any] | None = None,
+        device: str = "cpu",
     ):
         missing = next((i for i, refs in enumerate(references) if not refs), None)
         if missing is not None:
             raise DataError(f"test input {missing} has no reference. Give every input at least one, or leave it out.")
-        unknown = sorted(set(metrics) - set(TEXT_METRICS))
+        unknown = sorted(set(metrics) - {*TEXT_METRICS, *EXTRA_METRICS})
         if unknown:
-            raise DataError(f"unknown metric {unknown[0]!r}. Known: {', '.join(TEXT_METRICS)}.")
+            raise DataError(f"unknown metric {unknown[0]!r}. Known: {', '.join((*TEXT_METRICS, *EXTRA_METRICS))}.")
+        if "bertscore" in metrics and not bertscore:
+            raise DataError(
+                "metric bertscore needs a model: set evaluation.bertscore to {model: FOLDER, layer: NUMBER}, such as "
+                "{model: microsoft/deberta-xlarge-mnli, layer: 40}."
+            )
         self.references = [list(refs) for refs in references]
         self.bootstrap = bootstrap
         self.metrics = tuple(metrics)
+        self.bertscore, self.device = bertscore, device
+        names = dict.fromkeys(_STATISTICS.get(name, name) for name in metrics)
         self._sacrebleu = {
-            name: _sacrebleu_metric(name, self.references) for name in ("bleu", "chrf", "ter") if name in metrics
+            name: _sacrebleu_metric(name, self.references) for name in ("bleu", "chrf", "ter") if name in names
         }
 
     @property
@@ -51,29 +71,57 @@ class TextScorer:
 
     def __call__(self, outputs: Sequence[str]) -> dict[str, Estimate]:
         """Return {metric: estimate} of one output per input."""
+        return self.estimates(outputs, self.statistics(outputs))
+
+    def statistics(self, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return {name: per-input statistics [N, K]}, of whose sums `from_sums` makes the metrics (all but distinct-n)."""
         if len(outputs) != len(self.references):
             raise DataError(
                 f"{len(outputs)} outputs for {len(self.references)} test inputs; give one output per input."
             )
-        scores: dict[str, Estimate] = {}
-        for name, metric in self._sacrebleu.items():
-            statistics = np.array(metric._extract_corpus_statistics(list(outputs), None), dtype=np.float64)
-            scores[name] = self.bootstrap.function(statistics, _FROM_SUMS[name])
+        found: dict[str, Array] = {
+            str(name): np.array(metric._extract_corpus_statistics(list(outputs), None), dtype=np.float64)
+            for name, metric in self._sacrebleu.items()
+        }
         rouge = [name for name in self.metrics if name.startswith("rouge")]
         if rouge:
-            scores.update(self._rouge(outputs, rouge))
-        for order in (1, 2):
-            if f"distinct{order}" in self.metrics:
-                scores[f"distinct{order}"] = distinct(outputs, order, self.bootstrap)
-        return {name: scores[name] for name in self.metrics}
+            found |= self._rouge(outputs, rouge)
+        if "meteor" in self.metrics:
+            found["meteor"] = meteor_values(outputs, self.references)[:, None]
+        if "bertscore" in self.metrics:
+            assert self.bertscore is not None
+            values = bertscore_values(outputs, self.references, device=self.device, **self.bertscore)
+            found["bertscore"] = values[:, None]
+        return found
 
-    def _rouge(self, outputs: Sequence[str], names: list[str]) -> dict[str, Estimate]:
+    def estimates(self, outputs: Sequence[str], statistics: Mapping[str, Array]) -> dict[str, Estimate]:
+        """Return {metric: estimate} of outputs and their statistics."""
+        scores = {}
+        for name in self.metrics:
+            if name.startswith("distinct"):
+                scores[name] = distinct(outputs, int(name.removeprefix("distinct")), self.bootstrap)
+            else:
+                made = partial(from_sums, name, inputs=self.bootstrap.inputs)
+                scores[name] = self.bootstrap.function(statistics[statistics_of(name)], made)
+        return scores
+
+    def _rouge(self, outputs: Sequence[str], names: list[str]) -> dict[str, Array]:
         """ROUGE F1 with stemming; of several references the best counts, for each measure on its own."""
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer(names, use_stemmer=True, tokenizer=_CachedTokenizer())
         per_input = [scorer.score_multi(refs, output) for refs, output in zip(self.references, outputs, strict=True)]
-        return {name: self.bootstrap.mean(np.array([100 * s[name].fmeasure for s in per_input])) for name in names}
+        return {name: np.array([[100 * s[name].fmeasure] for s in per_input]) for name in names}
+
+
+def statistics_of(metric: str) -> str:
+    """Return under which name the statistics of a metric are kept: BLEU of every order has the same ones."""
+    return _STATISTICS.get(metric, metric)
+
+
+def from_sums(metric: str, sums: Array, inputs: int) -> Array:
+    """Return a metric [R] from its statistics summed over `inputs` inputs [R, K]; most are means of per-input values."""
+    return _FROM_SUMS[metric](sums) if metric in _FROM_SUMS else sums[:, 0] / inputs
 
 
 def distinct(outputs: Sequence[str], order: int, bootstrap: Bootstrap) -> Estimate:
@@ -133,9 +181,10 @@ def _sacrebleu_metric(name: str, references: list[list[str]]) -> Any:
     )
 
 
-def _bleu(sums: Array) -> Array:
-    """Corpus BLEU-4 with exponential smoothing from summed statistics [R, 2 + 4 + 4]: lengths, matches, counts."""
-    output_length, reference_length, matches, counts = sums[:, 0], sums[:, 1], sums[:, 2:6], sums[:, 6:10]
+def _bleu(sums: Array, order: int = 4) -> Array:
+    """Corpus BLEU with exponential smoothing from summed statistics [R, 2 + 4 + 4]: lengths, matches, counts."""
+    output_length, reference_length = sums[:, 0], sums[:, 1]
+    matches, counts = sums[:, 2 : 2 + order], sums[:, 6 : 6 + order]
     missing = (matches == 0) & (counts > 0)
     smoothed = 1.0 / 2.0 ** np.cumsum(missing, axis=1)
     numerators = np.where(missing, smoothed, matches)
@@ -165,7 +214,12 @@ def _ter(sums: Array) -> Array:
     return 100 * np.divide(edits, length, out=(edits > 0).astype(float), where=length > 0)
 
 
-_FROM_SUMS = {"bleu": _bleu, "chrf": _chrf, "ter": _ter}
+_FROM_SUMS: dict[str, Callable[[Array], Array]] = {
+    **{name: partial(_bleu, order=order) for name, order in BLEU_ORDERS.items()},
+    "chrf": _chrf,
+    "ter": _ter,
+}
+_STATISTICS = dict.fromkeys(BLEU_ORDERS, "bleu")
 
 
 class _CachedTokenizer:

@@ -36,7 +36,25 @@ def student_entropy(student_samples: ScoredSamples, bootstrap: Bootstrap) -> dic
 def _negative_log_likelihood(
     name: str, samples: ScoredSamples, log_probs: Array, bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
-    """Per sequence the sum over tokens; per token, as the paper's code does, each sequence's mean over its own length."""
+    values = surprise_values(name, samples, log_probs, bootstrap.inputs)
+    return {metric: bootstrap.mean(value) for metric, value in values.items()}
+
+
+def surprise_values(name: str, samples: ScoredSamples, log_probs: Array, inputs: int) -> dict[str, Array]:
+    """Return -log of what a model gives to samples, for each of the test inputs: {name, name_token}, [N] each.
+
+    Per sequence it is the sum over tokens; per token, as in the paper's code, each sequence's mean over its own length.
+    """
     per_sequence = -log_probs.sum(1)  # [S]
-    per_input = samples.per_input(np.stack([per_sequence, per_sequence / samples.lengths], axis=1), bootstrap.inputs)
-    return {name: bootstrap.mean(per_input[:, 0]), f"{name}_token": bootstrap.mean(per_input[:, 1])}
+    both = np.stack([per_sequence, per_sequence / samples.lengths], axis=1)
+    per_input = samples.per_input(both, inputs)
+    return {name: per_input[:, 0], f"{name}_token": per_input[:, 1]}
+
+
+def risk_values(teacher_samples: ScoredSamples, student_samples: ScoredSamples, inputs: int) -> dict[str, Array]:
+    """Return what each test input adds to R_llh, R_cvg and H(Q), per sequence and per token, [N] each."""
+    return {
+        **surprise_values("r_llh", student_samples, student_samples.log_p, inputs),
+        **surprise_values("r_cvg", teacher_samples, teacher_samples.log_q, inputs),
+        **surprise_values("h_q", student_samples, student_samples.log_q, inputs),
+    }

@@ -20,12 +20,25 @@ STEPS = {"decode": 3, "draw": 1, "score": 2}  # rough shares of a row's time, fo
 
 @dataclass
 class Row:
-    """What is known of one model: `metrics` {metric: estimate}, `curves` {"js", "tvd"} over prefix lengths, and its texts."""
+    """What is known of one model.
+
+    Attributes:
+        metrics: {metric: estimate}.
+        curves: {"js", "tvd"} over prefix lengths.
+        outputs, samples: texts for the first test inputs.
+        scores: {name: per-input statistics [N, K]}, of whose sums metrics are made; for tests between rows.
+    """
 
     metrics: dict[str, evaluate.Estimate]
     curves: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     samples: list[list[str]] = field(default_factory=list)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what is kept as JSON: all but the scores, which are arrays."""
+        return {name: value for name, value in vars(self).items() if name != "scores"}
 
 
 class Evaluator:
@@ -56,7 +69,9 @@ class Evaluator:
         self.examples = list(examples)
         self.bootstrap = evaluate.Bootstrap(len(self.examples), settings["bootstrap"], seed)
         references = [list(example.references) or [example.completion] for example in self.examples]
-        self.text = evaluate.TextScorer(references, self.bootstrap, settings.get("metrics") or evaluate.TEXT_METRICS)
+        self.text = evaluate.TextScorer(
+            references, self.bootstrap, wanted_metrics(settings), bertscore=settings.get("bertscore"), device=device
+        )
         self.generator = Generator(
             tokenizer,
             [example.prompt for example in self.examples],
@@ -82,14 +97,15 @@ class Evaluator:
         scored = self.generator.score(self.teacher, self.teacher, samples, written_by="teacher", progress=progress)
         entropy = evaluate.teacher_entropy(scored, self.bootstrap)
         texts = self._texts(samples)
+        statistics = self.text.statistics(outputs)
         metrics = {
-            **self.text(outputs),
+            **self.text.estimates(outputs, statistics),
             "teacher_dist": evaluate.sample_distinctness(texts, self.bootstrap),
             **entropy,
             **{name.replace("h_p", "r_llh"): value for name, value in entropy.items()},
             **{name.replace("h_p", "r_cvg"): value for name, value in entropy.items()},
         }
-        return self._finish(self.teacher, metrics, {}, outputs, texts)
+        return self._finish(self.teacher, metrics, {}, outputs, texts, statistics)
 
     def student_row(self, student: Any, update: Update) -> Row:
         """Return a student's row: text scores, risks, and the four sequence-level divergences from the teacher."""
@@ -103,16 +119,19 @@ class Evaluator:
         )
         of_student = self.generator.score(self.teacher, student, samples, written_by="student", progress=progress)
         texts = self._texts(samples)
+        statistics = self.text.statistics(outputs)
+        values = {
+            **evaluate.risk_values(of_teacher, of_student, len(self.examples)),
+            **evaluate.divergence_values(of_teacher, of_student, len(self.examples)),
+        }
         metrics = {
-            **self.text(outputs),
+            **self.text.estimates(outputs, statistics),
             "sample_dist": evaluate.sample_distinctness(texts, self.bootstrap),
-            **evaluate.likelihood_risk(of_student, self.bootstrap),
-            **evaluate.coverage_risk(of_teacher, self.bootstrap),
-            **evaluate.student_entropy(of_student, self.bootstrap),
-            **evaluate.sequence_divergences(of_teacher, of_student, self.bootstrap),
+            **{name: self.bootstrap.mean(value) for name, value in values.items()},
         }
         curves = evaluate.prefix_curves(of_teacher, of_student, self.bootstrap)
-        return self._finish(student, metrics, curves, outputs, texts)
+        statistics |= {name: value[:, None] for name, value in values.items()}
+        return self._finish(student, metrics, curves, outputs, texts, statistics)
 
     def _decode(self, model: Any, progress: "_Shares") -> list[str]:
         progress.next("decode")
@@ -123,11 +142,25 @@ class Evaluator:
         return [[self.generator.text(tokens) for tokens in draws] for draws in samples]
 
     def _finish(
-        self, model: Any, metrics: dict[str, Any], curves: dict[str, Any], outputs: list[str], texts: list[list[str]]
+        self,
+        model: Any,
+        metrics: dict[str, Any],
+        curves: dict[str, Any],
+        outputs: list[str],
+        texts: list[list[str]],
+        scores: dict[str, Any],
     ) -> Row:
         if self.truth is not None:
             metrics |= self.truth(model, self.generator, texts, self.bootstrap)
-        return Row(metrics, curves, outputs[:SHOWN], [draws[:DRAWS_SHOWN] for draws in texts[:SHOWN]])
+        return Row(metrics, curves, outputs[:SHOWN], [draws[:DRAWS_SHOWN] for draws in texts[:SHOWN]], scores)
+
+
+def wanted_metrics(settings: Mapping[str, Any]) -> list[str]:
+    """Return the text metrics of an evaluation section: those it names, else all that can be had without a download."""
+    if settings.get("metrics"):
+        return list(settings["metrics"])
+    meteor = ["meteor"] if evaluate.has_meteor() else []
+    return [*evaluate.TEXT_METRICS, *meteor, *(["bertscore"] if settings.get("bertscore") else [])]
 
 
 class _Shares:

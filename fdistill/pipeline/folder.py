@@ -37,6 +37,7 @@ class RunFolder:
         self.metrics = self.root / "metrics.json"
         self.timing = self.root / "timing.json"
         self.samples = self.root / "samples.jsonl"
+        self.scores = self.root / "scores"
         self.report = self.root / "report.html"
         self.plots = self.root / "plots"
         self.curves = self.plots / "curves.json"
@@ -170,6 +171,22 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write NumPy arrays as .npz so that the file is whole or untouched; nothing in it is pickled."""
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -19,7 +19,7 @@ from fdistill.errors import FDistillError
 from fdistill.evaluate import RestaurantsTruth
 from fdistill.pipeline.environment import environment
 from fdistill.pipeline.evaluation import Evaluator, assemble, row_path
-from fdistill.pipeline.folder import fingerprint, read_json, write_json, write_text
+from fdistill.pipeline.folder import fingerprint, read_json, write_arrays, write_json, write_text
 from fdistill.pipeline.inputs import RunInputs
 from fdistill.pipeline.plan import STAGES, rows_of, weights
 from fdistill.pipeline.progress import Display, Silent
@@ -173,7 +173,8 @@ class Pipeline(RunInputs):
                     row = evaluator.teacher_row(update)
                 else:
                     row = evaluator.student_row(self._load(made[stage][1]).to(self.device), update)
-                write_json(path, {"inputs": inputs, "row": vars(row)})
+                write_arrays(self.folder.scores / f"{name}.npz", row.scores)
+                write_json(path, {"inputs": inputs, "row": row.record})
         if evaluator is not None:
             known = read_json(self.folder.environment, {})
             write_json(self.folder.environment, {**known, "scores": evaluator.text.signatures})

@@ -164,6 +164,13 @@ class Predistill(Section):
     training: dict[str, Any] = Field(default_factory=dict)
 
 
+class BertScore(Section):
+    """The model whose hidden states BERTScore compares."""
+
+    model: str
+    layer: Count
+
+
 class Evaluation(Section):
     """Decoding, sampling and intervals of the scores."""
 
@@ -174,7 +181,12 @@ class Evaluation(Section):
         default=1000, description="resamples of the intervals; 0: no intervals"
     )
     batch_size: Count = 64
-    metrics: list[str] | None = Field(default=None, description="text metrics by name; null: all that need no download")
+    metrics: list[str] | None = Field(
+        default=None,
+        description="text metrics by name; null: all that need no download, METEOR where WordNet's files are, "
+        "and BERTScore where its model is set",
+    )
+    bertscore: BertScore | None = Field(default=None, description="a local folder or a name on the hub, and the layer")
 
 
 class ObjectiveEntry(BaseModel):

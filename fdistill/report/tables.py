@@ -63,6 +63,13 @@ TEXT = [
     Column("rouge2", "ROUGE-2"),
     Column("rougeL", "ROUGE-L"),
 ]
+MORE_TEXT = [
+    Column("bleu1", "BLEU-1"),
+    Column("bleu2", "BLEU-2"),
+    Column("bleu3", "BLEU-3"),
+    Column("meteor", "METEOR"),
+    Column("bertscore", "BERTScore"),
+]
 RISKS = [
     Column("r_llh", "R_llh", better="lower"),
     Column("r_cvg", "R_cvg", better="lower"),
@@ -85,7 +92,7 @@ TRUTH = [
 ]
 DIVERSITY = [Column("distinct1", "distinct-1", better=None), Column("distinct2", "distinct-2", better=None)]
 #: What a metric is called outside its table, unit included.
-LABELS = {column.key: column.label for column in [*TEXT, *RISKS, *DIVERGENCES, *TRUTH, *DIVERSITY]} | {
+LABELS = {column.key: column.label for column in [*TEXT, *MORE_TEXT, *RISKS, *DIVERGENCES, *TRUTH, *DIVERSITY]} | {
     "kl": "KL from the teacher in nats",
     "rkl": "reverse KL from the teacher in nats",
     "js": "JS from the teacher (at most 0.693)",
@@ -107,7 +114,12 @@ def run_tables(metrics: Metrics, runs: Sequence[Metrics] = (), margin: str = MAR
         runs: those several, for notes on who can be told from whom.
         margin: what ± is.
     """
-    tables = [text_table(metrics, margin), risk_table(metrics), divergence_table(metrics, runs)]
+    tables = [
+        text_table(metrics, margin),
+        more_text_table(metrics, margin),
+        risk_table(metrics),
+        divergence_table(metrics, runs),
+    ]
     if any("truth_kl" in row for row in metrics.values()):
         tables.append(
             _table(
@@ -119,7 +131,7 @@ def run_tables(metrics: Metrics, runs: Sequence[Metrics] = (), margin: str = MAR
                 ranked=_students(metrics),
             )
         )
-    return [table for table in tables if table.rows]
+    return [table for table in tables if table.rows and table.columns]
 
 
 def text_table(metrics: Metrics, margin: str = MARGIN) -> Table:
@@ -129,6 +141,17 @@ def text_table(metrics: Metrics, margin: str = MARGIN) -> Table:
         [*TEXT, *DIVERSITY],
         metrics,
         caption=f"Higher is better but for TER. ± is {margin}. Best student bold, second underlined.",
+        ranked=_students(metrics),
+    )
+
+
+def more_text_table(metrics: Metrics, margin: str = MARGIN) -> Table:
+    """Return the other columns of the paper's Table 2: BLEU of lower orders, METEOR and BERTScore where they were computed."""
+    return _table(
+        "Output quality, more scores (Table 2)",
+        MORE_TEXT,
+        metrics,
+        caption=f"Higher is better. ± is {margin}. Best student bold, second underlined.",
         ranked=_students(metrics),
     )
 

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fdistill.errors import FDistillError
+from fdistill.evaluate import from_sums, statistics_of
 from fdistill.pipeline import Pipeline
 from fdistill.recipe import load_recipe
 
@@ -86,6 +88,18 @@ def test_every_row_has_its_scores_with_intervals(finished):
         assert 0 <= metrics[name]["js"]["value"] <= 0.6932 and 0 <= metrics[name]["tvd"]["value"] <= 1
         gap = metrics[name]["r_cvg"]["value"] - metrics["teacher"]["h_p"]["value"]
         assert gap == pytest.approx(metrics[name]["kl"]["value"], abs=3)  # R_cvg = KL + H(P), up to sampling
+
+
+def test_scores_of_every_input_add_up_to_the_metrics(finished):
+    _, folder, metrics = finished
+    for name, row in metrics.items():
+        with np.load(folder / "scores" / f"{name}.npz", allow_pickle=False) as arrays:
+            assert {"bleu", "chrf", "ter", "rouge1"} <= set(arrays.files)
+            assert name == "teacher" or {"r_llh", "r_cvg", "kl", "rkl", "js", "tvd", "h_q_token"} <= set(arrays.files)
+            for metric in set(row) & ({*arrays.files, "bleu1", "bleu2", "bleu3"}):
+                statistics = arrays[statistics_of(metric)]
+                made = from_sums(metric, statistics.sum(0, keepdims=True), len(statistics))
+                assert made[0] == pytest.approx(row[metric]["value"]), (name, metric)
 
 
 def test_the_folder_is_as_documented(finished):

@@ -23,6 +23,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "report",
+    "significance",
     "verify",
     "data",
     "objectives",
