@@ -14,7 +14,7 @@ from drawing import STYLE
 from matplotlib.figure import Figure
 from PIL import Image
 
-PICTURES: Mapping[str, Callable[[], Figure]] = {
+PICTURES: Mapping[str, Callable[[], list[Figure]]] = {
     "divergences": of_divergences.divergences,
     "steps": of_divergences.steps,
     "every-f": of_divergences.every_f,
@@ -30,21 +30,24 @@ PICTURES: Mapping[str, Callable[[], Figure]] = {
 }
 
 
-def draw(name: str, folder: Path) -> Path:
-    """One picture as a PNG of 64 colours, which keeps it small; the file."""
+def draw(name: str, folder: Path) -> list[Path]:
+    """The PNGs of one picture, of 64 colours to keep them small; a pair is called left and right."""
     with plt.rc_context(STYLE):
-        figure, drawn = PICTURES[name](), io.BytesIO()
-        figure.savefig(drawn, dpi=110)
-        plt.close(figure)
-    target = folder / f"{name}.png"
-    Image.open(drawn).convert("RGB").quantize(64).save(target, optimize=True)
-    return target
+        figures = PICTURES[name]()
+        endings = [""] if len(figures) == 1 else ["-left", "-right"]
+        targets = [folder / f"{name}{ending}.png" for ending in endings]
+        for figure, target in zip(figures, targets, strict=True):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, dpi=110)
+            plt.close(figure)
+            Image.open(drawn).convert("RGB").quantize(64).save(target, optimize=True)
+    return targets
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in PICTURES:
-        print(draw(name, folder))
+        print(*draw(name, folder))
 
 
 if __name__ == "__main__":

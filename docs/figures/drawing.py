@@ -43,20 +43,21 @@ STYLE = {
 }
 
 
-def panels(*titles: str, height: float = 3.3) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(
-        1, len(titles), figsize=(8.4 if len(titles) > 1 else 6.2, height), layout="constrained", squeeze=False
-    )
-    for axis, title in zip(axes[0], titles, strict=True):
+def panels(*titles: str, height: float = 3.4) -> tuple[list[Figure], list[Axes]]:
+    """One figure for each title, narrower where there are two: they stand side by side, or one above the other on a phone."""
+    figures, axes = [], []
+    for title in titles:
+        figure, axis = plt.subplots(figsize=(5.6 if len(titles) == 1 else 4.6, height), layout="constrained")
         axis.set_title(title)
-    return figure, list(axes[0])
+        figures.append(figure)
+        axes.append(axis)
+    return figures, axes
 
 
 def random_pair(vocab: int, length: int, seed: int, scale: float = 1.0) -> tuple[TabularModel, TabularModel]:
     rng = np.random.default_rng(seed)
-    return TabularModel.random(vocab, length, rng, peakedness=scale), TabularModel.random(
-        vocab, length, rng, peakedness=scale
-    )
+    p, q = (TabularModel.random(vocab, length, rng, peakedness=scale) for _ in range(2))
+    return p, q
 
 
 def logit(chance: float) -> float:
@@ -78,16 +79,15 @@ def tree(
             x, y = (spots | ends)[(*s, v)]
             x0, y0 = spots[s]
             axis.plot([x0, x], [y0, y], color="#bbbbbb", linewidth=1.5, zorder=1)
-            halfway = (x0 + 0.52 * (x - x0), y0 + 0.52 * (y - y0))
+            halfway = (x0 + 0.6 * (x - x0), y0 + 0.6 * (y - y0))
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
             axis.text(*halfway, edges(row, v), ha="center", va="center", fontsize=8.5, color="#333333", bbox=box)
         x0, y0 = spots[s]
         shade = "#56b4e9" if colours is None else plt.get_cmap("coolwarm")(float(colours[row]))
         axis.scatter([x0], [y0], s=420, color=shade, edgecolor="white", zorder=2)
         above = s != (1,)
-        axis.text(
-            x0, y0 + (0.3 if above else -0.3), label(row), ha="center", va="bottom" if above else "top", fontsize=9.5
-        )
+        place, side = ((x0, "center") if not s else (x0 + 0.2, "right")), ("bottom" if above else "top")
+        axis.text(place[0], y0 + (0.3 if above else -0.3), label(row), ha=place[1], va=side, fontsize=9.5)
     for y, (x, height) in ends.items():
         axis.text(x + 0.06, height, examples.laugh(y), ha="left", va="center", fontsize=9.5)
     axis.set(xlim=(-0.45, 2.62), ylim=(-1.85, 2.0))

@@ -12,8 +12,8 @@ from fdistill_reference.prefixes import Prefixes
 from matplotlib.figure import Figure
 
 
-def divergences() -> Figure:
-    figure, (left, right) = panels("what a sequence costs, f(t)", "divergence of one token, teacher: P(ha) = 0.6")
+def divergences() -> list[Figure]:
+    figures, (left, right) = panels("what a sequence costs, f(t)", "divergence of one token, teacher: P(ha) = 0.6")
     t = np.linspace(0.02, 4, 400)
     chances = np.linspace(0.01, 0.99, 197)
     teacher = TabularModel.from_probabilities([[0.6, 0.4]], 1)
@@ -28,12 +28,12 @@ def divergences() -> Figure:
     right.axvline(0.6, color=GREY, linewidth=0.8, linestyle=":")
     right.set(xlabel="student's probability of ha", ylim=(0, 1.2))
     left.legend()
-    return figure
+    return figures
 
 
-def steps() -> Figure:
+def steps() -> list[Figure]:
     p, q = examples.laughter()
-    figure, (axis,) = panels("", height=3.8)
+    figures, (axis,) = panels("", height=3.8)
     local, prefixes = words.kl(p.log_probs, q.log_probs), Prefixes(p, q)
     shown = " + ".join(f"{x:.3f} · {weight:.1g}" for x, weight in zip(local, prefixes.teacher, strict=True))
     axis.set_title(f"KL(P‖Q) = {shown} = {sequence_divergence('kl', p, q):.3f}")
@@ -44,11 +44,11 @@ def steps() -> Figure:
         lambda row, v: f"{examples.LAUGHS[v]}  {np.exp(p.log_probs[row, v]):.1f} | {np.exp(q.log_probs[row, v]):.1f}",
     )
     axis.text(-0.4, -1.75, "on the edges: teacher | student", fontsize=8.5, color=GREY)
-    return figure
+    return figures
 
 
-def every_f() -> Figure:
-    figure, (left, right) = panels(
+def every_f() -> list[Figure]:
+    figures, (left, right) = panels(
         "divergence of the first t tokens, share of the whole", "JS: cost of the next token, per max(P, Q)"
     )
     p, q = random_pair(2, 8, 3)
@@ -65,12 +65,12 @@ def every_f() -> Figure:
         right.plot(t, lifted / max(r, 1.0), color=shade, label=f"r = {r:g}")
     right.set(xlabel="ratio of the token, t = p / q", ylim=(-0.01, 0.4))
     right.legend()
-    return figure
+    return figures
 
 
-def middle() -> Figure:
+def middle() -> list[Figure]:
     p, q = examples.laughter()
-    figure, (left, right) = panels("belief w that the teacher writes", "mean belief, by who is writing")
+    figures, (left, right) = panels("belief w that the teacher writes", "mean belief, by who is writing")
     weights, m = Prefixes(p, q).weight(0.5), middle_model(p, q)
     tree(
         left,
@@ -99,11 +99,11 @@ def middle() -> Figure:
     right.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     right.set(xlabel="tokens seen", ylim=(0, 1))
     right.legend()
-    return figure
+    return figures
 
 
-def token_middle() -> Figure:
-    figure, (axis,) = panels("the loss J, six tokens, one random pair")
+def token_middle() -> list[Figure]:
+    figures, (axis,) = panels("the loss J, six tokens, one random pair")
     p, q = random_pair(2, 6, 4, 1.3)
     dial = np.linspace(0, 1, 21)
     token, exact = value("js", p, q), sequence_divergence("js", p, q)
@@ -128,11 +128,11 @@ def token_middle() -> Figure:
     axis.text(0.0, exact, "JS (Eqn. 12)", ha="left", va="top", color=GREY)
     axis.set(xlabel="dial", ylim=(exact - 0.12 * (token - exact), token + 0.12 * (token - exact)))
     axis.legend(loc="center right")
-    return figure
+    return figures
 
 
-def total_variation() -> Figure:
-    figure, (left, right) = panels("three-token laughs", "coins, heads 0.6 and 0.4")
+def total_variation() -> list[Figure]:
+    figures, (left, right) = panels("three-token laughs", "coins, heads 0.6 and 0.4")
     p, q = examples.longer_laughter()
     bars = {
         "TVD, exact": sequence_divergence("tvd", p, q),
@@ -159,4 +159,4 @@ def total_variation() -> Figure:
     right.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
     right.set(xlabel="tosses T", ylim=(0, 2))
     right.legend()
-    return figure
+    return figures

@@ -12,8 +12,8 @@ from fdistill_reference.counterexamples import opposed_gradients
 from matplotlib.figure import Figure
 
 
-def stop_gradient() -> Figure:
-    figure, (axis,) = panels("the first token alone, and the whole")
+def stop_gradient() -> list[Figure]:
+    figures, (axis,) = panels("the first token alone, and the whole")
     p, q = opposed_gradients(loss=5.0)
     chances = np.linspace(0.02, 0.98, 97)
 
@@ -41,11 +41,11 @@ def stop_gradient() -> Figure:
     axis.text(0.51, at - 0.05, "student now", ha="left", va="top", fontsize=9)
     axis.set(xlabel="student's probability of ha at the first step", ylim=(0, 5))
     axis.legend(loc="upper left")
-    return figure
+    return figures
 
 
-def baselines() -> Figure:
-    figure, (left, right) = panels("ENGINE = reverse KL + H(Q)", "SeqKD = KL + H(P)")
+def baselines() -> list[Figure]:
+    figures, (left, right) = panels("ENGINE = reverse KL + H(Q)", "SeqKD = KL + H(P)")
     p, _ = examples.laughter()
     best = np.exp(collapsed(p).log_probs)
     shares = np.linspace(0, 0.98, 50)
@@ -65,11 +65,11 @@ def baselines() -> Figure:
     for axis in (left, right):
         axis.set(xlabel="equal to the teacher  →  collapsed", ylim=(0, 3.2))
         axis.legend(loc="upper left")
-    return figure
+    return figures
 
 
-def top_k_teachers() -> Figure:
-    figure, (axis,) = panels("coarse loss / dense loss")
+def top_k_teachers() -> list[Figure]:
+    figures, (axis,) = panels("coarse loss / dense loss")
     p, q = random_pair(8, 2, 0)
     counts = range(1, 9)
     for name, options in (("kl", {}), ("rkl", {}), ("js", {"middle": "sequence"}), ("tvd", {})):
@@ -84,11 +84,11 @@ def top_k_teachers() -> Figure:
     axis.axhline(1, color=GREY, linewidth=0.8)
     axis.set(xlabel="tokens kept, k", ylim=(0, None))
     axis.legend()
-    return figure
+    return figures
 
 
-def signal() -> Figure:
-    figure, (left, right) = panels("exact JS while training", "gradient by position, at the start")
+def signal() -> list[Figure]:
+    figures, (left, right) = panels("exact JS while training", "gradient by position, at the start")
     family = fitting.forgetful(8)
     p, q = (family(np.array([logit(chance)])) for chance in (0.8, 0.2))
     runs = (
@@ -113,43 +113,39 @@ def signal() -> Figure:
     left.set(xlabel="steps of gradient descent", ylim=(0, 0.7))
     right.set(xlabel="position", ylim=(0, 0.125))
     left.legend()
-    return figure
+    return figures
 
 
-def collapse_line() -> Figure:
-    figure, (left, right) = panels("the best bell under each divergence", "its centre, as the humps move apart")
-    places = np.arange(41)
-
-    def best(name: str, centres: tuple[float, float], teacher: TabularModel) -> fitting.Fit:
-        starts = [np.array([c, np.log(w)]) for c, w in ((centres[0], 2.7), (centres[1], 2.7), (20.0, 7.0))]
-        return fitting.best_student(name, teacher, fitting.bells(41), starts)
-
+def collapse_line() -> list[Figure]:
+    figures, (left, right) = panels("the best bell under each divergence", "its centre, as the humps move apart")
     teacher = examples.humps(41, (12.0, 28.0), (0.6, 0.4), 2.7)
+    places, gaps = np.arange(41), np.arange(6.0, 29.0)
     left.fill_between(places, np.exp(teacher.log_probs[0]), color="#cccccc", label="teacher")
-    gaps = np.arange(6.0, 27.0, 1.0)
     for name, line in zip(FOUR, ("-", "-", "--", "-."), strict=True):
-        left.plot(
-            places,
-            np.exp(best(name, (12.0, 28.0), teacher).model.log_probs[0]),
-            line,
-            color=COLOURS[name],
-            label=NAMES[name],
-        )
-        centres = [(20 - gap / 2, 20 + gap / 2) for gap in gaps]
-        found = [best(name, c, examples.humps(41, c, (0.6, 0.4), 2.7)).parameters[0] for c in centres]
-        right.plot(gaps, found, line, color=COLOURS[name], label=NAMES[name])
-    right.plot(gaps, 20 - gaps / 2, color="#bbbbbb", linewidth=6, zorder=0)
-    right.plot(gaps, 20 + gaps / 2, color="#dddddd", linewidth=4, zorder=0)
-    right.text(gaps[-1], 20 - gaps[-1] / 2 - 0.9, "larger hump", ha="right", va="top", color=GREY, fontsize=9)
-    right.text(gaps[-1], 20 + gaps[-1] / 2 + 0.7, "smaller hump", ha="right", va="bottom", color=GREY, fontsize=9)
+        style = {"color": COLOURS[name], "label": NAMES[name]}
+        left.plot(places, np.exp(best_bell(name, 41, 16.0).model.log_probs[0]), line, **style)
+        right.plot(gaps, [best_bell(name, 91, gap).parameters[0] - 45 for gap in gaps], line, **style)
+    right.plot(gaps, -gaps / 2, color="#bbbbbb", linewidth=6, zorder=0)
+    right.plot(gaps, gaps / 2, color="#dddddd", linewidth=4, zorder=0)
+    right.text(gaps[0], -gaps[0] / 2 - 5, "larger hump", ha="left", va="top", color=GREY, fontsize=9)
+    right.text(gaps[0], gaps[0] / 2 + 5, "smaller hump", ha="left", va="bottom", color=GREY, fontsize=9)
     left.set(xlabel="place", ylim=(0, None))
-    right.set(xlabel="distance between the humps", ylabel="place", ylim=(4, 36))
+    right.set(xlabel="distance between the humps", ylabel="place, from the midpoint")
     left.legend()
-    return figure
+    return figures
 
 
-def collapse_laughs() -> Figure:
-    figure, (axis,) = panels("divergence from the echoing teacher, share of its highest value")
+def best_bell(name: str, vocab: int, gap: float) -> fitting.Fit:
+    """For a teacher whose humps stand `gap` apart, in the middle of the line."""
+    middle = (vocab - 1) / 2
+    humps = middle - gap / 2, middle + gap / 2
+    starts = [np.array([c, np.log(w)]) for c, w in ((humps[0], 2.7), (humps[1], 2.7), (middle, gap / 2))]
+    teacher = examples.humps(vocab, humps, (0.6, 0.4), 2.7)
+    return fitting.best_student(name, teacher, fitting.bells(vocab), starts)
+
+
+def collapse_laughs() -> list[Figure]:
+    figures, (axis,) = panels("divergence from the echoing teacher, share of its highest value")
     teacher, family = examples.echo(4, 0.6, (0.9, 0.9)), fitting.forgetful(4)
     chances = np.linspace(0.03, 0.99, 193)
     for name, line in zip(FOUR, ("-", "-", "--", "-."), strict=True):
@@ -159,4 +155,4 @@ def collapse_laughs() -> Figure:
         axis.plot(chances[curve.argmin()], curve.min(), "o", color=COLOURS[name])
     axis.set(xlabel="student's probability of ha, after any prefix", ylim=(0, 1.05))
     axis.legend()
-    return figure
+    return figures

@@ -49,3 +49,15 @@ def sequence_table(p: TabularModel, q: TabularModel) -> list[tuple[str, float, f
     """(sequence, P, Q) of every complete sequence of two-token models."""
     probs: list[Array] = [np.exp(m.sequence_log_probs()) for m in (p, q)]
     return [(laugh(y), float(a), float(b)) for y, a, b in zip(p.sequences(), *probs, strict=True)]
+
+
+def show(*things: object, digits: int = 4) -> None:
+    """Prints text as it is, and numbers and arrays rounded to `digits`, minus zero as zero."""
+    print(*(thing if isinstance(thing, str) else _rounded(thing, digits) for thing in things), sep="  ")
+
+
+def _rounded(thing: object, digits: int) -> str:
+    values = np.asarray(thing)
+    if values.ndim:
+        return "[" + " ".join(_rounded(value, digits) for value in values) + "]"
+    return f"{round(float(values), digits) + 0.0:.{digits}f}" if values.dtype.kind == "f" else str(thing)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fdistill_reference import TabularModel, gradient, sequence_divergence
 from fdistill_reference.baselines import mode
-from fdistill_reference.examples import echo, humps, laugh, laughter, longer_laughter, sequence_table
+from fdistill_reference.examples import echo, humps, laugh, laughter, longer_laughter, sequence_table, show
 from fdistill_reference.fitting import bells, best_student, descend, forgetful
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +112,10 @@ def test_a_student_without_memory_has_one_row():
     """Catches a family whose rows differ, and an EOS that is lost."""
     q = forgetful(3, eos=2)(np.array([0.5, -1.0]))
     assert isinstance(q, TabularModel) and q.eos == 2 and (q.logits == [0.5, -1.0, 0.0]).all()
+
+
+def test_numbers_are_shown_rounded(capsys):
+    """Catches -0.0000 on a page, digits that are cut and not rounded, and numbers shown as objects of a library."""
+    show("text", 0.12345, np.float64(-1e-9), np.array([[0.66666, 1.0], [np.inf, -2.0]]), 7, True)
+    show(0.5, digits=1)
+    assert capsys.readouterr().out == "text  0.1235  0.0000  [[0.6667 1.0000] [inf -2.0000]]  7  True\n0.5\n"
