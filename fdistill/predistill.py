@@ -23,13 +23,15 @@ from fdistill.loss import sequence_loss
 from fdistill.models import Completions, HiddenStates, adapter_for, unwrap
 from fdistill.models.students import layer_stacks
 from fdistill.objectives import objective
+from fdistill.store import TeacherStore
 from fdistill.trainer.base import Batch, TextTrainer, by_name, check_config, in_form_of, score_by_text, text_format
 from fdistill.trainer.config import TextTrainingConfig, check_range, text
 from fdistill.trainer.data import tokenize_dataset
 from fdistill.trainer.loading import check_pair, check_vocabulary, resolve_model, resolve_tokenizer
+from fdistill.trainer.sources import check_store
 from fdistill.trainer.step import Half, explain_loss, prompts_of, step_metrics
 
-KD, MLE = objective("kd"), objective("mle")
+KD, MLE, KL = objective("kd"), objective("mle"), objective("kl")
 PROJECTIONS = (
     "fdistill_projections"  # what the student calls them while they are trained, and their file in a checkpoint
 )
@@ -98,6 +100,7 @@ class PredistillTrainer(TextTrainer):
         train_dataset, eval_dataset: rows with ``prompt`` and ``completion``.
         processing_class: the tokenizer; None: the student's.
         callbacks, optimizers, data_collator: as `transformers.Trainer` takes them.
+        store: the teacher's samples for train_dataset, which the student then learns from in place of references.
     """
 
     args: PredistillConfig
@@ -114,6 +117,8 @@ class PredistillTrainer(TextTrainer):
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         data_collator: Any = None,
+        *,
+        store: TeacherStore | None = None,
     ) -> None:
         args = check_config(args, PredistillConfig)
         student = resolve_model(model, args.model_init_kwargs, "student", "model_init_kwargs")
@@ -130,11 +135,13 @@ class PredistillTrainer(TextTrainer):
         self.projections = _projections(student, teacher, self.matches, args.seed).to(args.device)
         form = text_format(student, tokenizer, args)
         datasets = {"train_dataset": train_dataset, **by_name(eval_dataset)}
-        made = {
-            name: tokenize_dataset(data, form, name=name, needs_completion=True)
-            for name, data in datasets.items()
-            if data is not None
-        }
+        if store is not None and train_dataset is not None:
+            check_store(store, train_dataset, "train_dataset", KL, teacher, tokenizer)
+        made = {}
+        for name, data in datasets.items():
+            written = store if name == "train_dataset" else None
+            if data is not None:
+                made[name] = tokenize_dataset(data, form, name=name, needs_completion=written is None, store=written)
         score_by_text(args, made, datasets)
         super().__init__(
             student,
@@ -172,8 +179,9 @@ class PredistillTrainer(TextTrainer):
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Normalizers: counted tokens for the losses on logits, real positions of either stack for hidden states."""
-        sequences = batch["data_mask"].any(1).sum().float()
-        tokens = sequences if self.args.reduction == "sequence" else batch["data_mask"].sum().float()
+        mask = completions_of(batch).mask
+        sequences = mask.any(1).sum().float()
+        tokens = sequences if self.args.reduction == "sequence" else mask.sum().float()
         found = {"data": tokens}
         for stack in self.matches:
             found[stack] = sequences if self.args.reduction == "sequence" else self._mask(batch, stack).sum().float()
@@ -184,8 +192,8 @@ class PredistillTrainer(TextTrainer):
         if stack == "encoder":
             return batch["attention_mask"]
         if self.adapter.kind == "encoder-decoder":
-            return batch["data_mask"]
-        return torch.cat([batch["attention_mask"], batch["data_mask"][:, 1:]], dim=1)
+            return completions_of(batch).mask
+        return torch.cat([batch["attention_mask"], completions_of(batch).mask[:, 1:]], dim=1)
 
     def step(self, student: Any, batch: Batch, training: bool) -> dict[str, Any]:
         """The three terms on one batch, within one forward of the wrapped student."""
@@ -227,8 +235,9 @@ class PredistillTrainer(TextTrainer):
     def _logit_parts(
         self, ours: HiddenStates, theirs: HiddenStates | None, batch: Batch, normalizers: dict[str, Tensor]
     ) -> Iterator[Part]:
-        common = {"tokens": batch["data_tokens"], "mask": batch["data_mask"], "normalizer": normalizers["data"]}
-        per_example = batch["data_mask"].any(1) if self.args.reduction == "sequence" else batch["data_mask"].sum(1)
+        tokens, mask = completions_of(batch).tokens, completions_of(batch).mask
+        common: dict[str, Any] = {"tokens": tokens, "mask": mask, "normalizer": normalizers["data"]}
+        per_example = mask.any(1) if self.args.reduction == "sequence" else mask.sum(1)
         heat = self.args.temperature
         if self.args.alpha_ce and theirs is not None:
             output = sequence_loss(
@@ -255,7 +264,7 @@ class PredistillTrainer(TextTrainer):
                 for i, j in pairs
             ]
             values = self.alpha_hid * torch.stack(errors).sum(0)  # [B]
-            counts = batch["data_mask"].any(1) if self.args.reduction == "sequence" else mask.sum(1)
+            counts = completions_of(batch).mask.any(1) if self.args.reduction == "sequence" else mask.sum(1)
             yield Part(f"hidden_{stack}", values.sum() / normalizers[stack].clamp(min=1), values, counts.float())
 
 
@@ -271,7 +280,9 @@ class Part:
 
 
 def completions_of(batch: Batch) -> Completions:
-    return Completions(batch["data_tokens"], batch["data_mask"])
+    """What is learned from: the teacher's completions where the batch has some, else the references."""
+    source = "teacher" if "teacher_tokens" in batch else "data"
+    return Completions(batch[f"{source}_tokens"], batch[f"{source}_mask"])
 
 
 def state_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,20 +27,20 @@ def load_model(
     """Load a model with a language-model head.
 
     Args:
-        name_or_path: a folder, or a name on the hub.
+        name_or_path: a folder, a name on the hub, or a GGUF file (whose weights are read back to full precision).
         kind: "encoder-decoder" or "decoder-only"; None: as its config says. Another kind than the config's is refused.
         dtype: of the weights; None: float32.
         **kwargs: passed to `from_pretrained`. Weights come from safetensors only, and no code of the model's own runs
             unless `trust_remote_code=True` is among them.
     """
-    path = str(name_or_path)
+    path, file = _gguf(str(name_or_path))
     remote_code = kwargs.pop("trust_remote_code", False)
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code, **file)
         found = "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
         if kind is not None and kind != found:
             raise RecipeError(f"the model at {path!r} is {found} ({config.model_type}), but kind is {kind!r}.")
-        kwargs.setdefault("use_safetensors", True)
+        kwargs = file | kwargs if file else {"use_safetensors": True} | kwargs
         return KINDS[found].from_pretrained(path, dtype=dtype or torch.float32, trust_remote_code=remote_code, **kwargs)
     except FDistillError:
         raise
@@ -52,8 +53,8 @@ def load_model(
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
     """Load a tokenizer; one without a padding token pads with its EOS, and one without EOS is refused."""
-    path = str(name_or_path)
-    kwargs.setdefault("trust_remote_code", False)
+    path, file = _gguf(str(name_or_path))
+    kwargs = {"trust_remote_code": False} | file | kwargs
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
     except (OSError, ValueError, KeyError) as error:
@@ -128,6 +129,20 @@ def _token_roles(model_type: str, config: Any, tokenizer: Any) -> dict[str, int 
         "forced_bos_token_id": bos,
         "forced_eos_token_id": eos,
     }
+
+
+def _gguf(path: str) -> tuple[str, dict[str, str]]:
+    """Split the path of a GGUF file into its folder and what Transformers wants to hear of it."""
+    if not path.endswith(".gguf"):
+        return path, {}
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise FDistillError(
+            f"{path!r} is a GGUF file, which needs gguf. Install it with `pip install fdistill[gguf]`."
+        ) from None
+    file = Path(path).expanduser()
+    return str(file.parent), {"gguf_file": file.name}
 
 
 def _first_line(error: Exception) -> str:

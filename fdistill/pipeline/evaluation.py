@@ -69,8 +69,11 @@ class Evaluator:
         self.examples = list(examples)
         self.bootstrap = evaluate.Bootstrap(len(self.examples), settings["bootstrap"], seed)
         references = [list(example.references) or [example.completion] for example in self.examples]
+        wanted = wanted_metrics(settings)
+        if not any(example.texts[0] for example in self.examples):  # prompts only: nothing to compare with
+            wanted = [name for name in wanted if name.startswith("distinct")]
         self.text = evaluate.TextScorer(
-            references, self.bootstrap, wanted_metrics(settings), bertscore=settings.get("bertscore"), device=device
+            references, self.bootstrap, wanted, bertscore=settings.get("bertscore"), device=device
         )
         self.generator = Generator(
             tokenizer,
@@ -209,7 +212,7 @@ def _sample_line(index: int, example: Any, rows: Mapping[str, Mapping[str, Any]]
 
     line = {
         "prompt": example.prompt,
-        "references": list(example.references) or [example.completion],
+        "references": [text for text in example.texts if text],
         "outputs": {name: row["outputs"][index] for name, row in rows.items()},
         "samples": {name: row["samples"][index] for name, row in rows.items()},
     }

@@ -86,6 +86,8 @@ class RunInputs:
             )
         if self.recipe.predistill is not None:
             warm = student | flatten({"predistill": s["predistill"]}) | self._validation("predistill")
+            if self.recipe.predistills_on_samples:
+                warm["store"] = fingerprint({k: v for k, v in made["store"][0].items() if k != "store.beams"})
             made["predistilled"] = (warm, folder.predistilled)
         for entry in self.recipe.objectives:
             objective = entry.build()
@@ -126,7 +128,7 @@ class RunInputs:
 
     @property
     def _needs_store(self) -> bool:
-        return any("teacher" in entry.build().sources for entry in self.recipe.objectives)
+        return self.recipe.needs_store
 
     @property
     def _needs_beams(self) -> bool:

@@ -20,7 +20,7 @@ def weights(recipe: Any, until: str) -> dict[str, float]:
     if "teacher" in wanted:
         steps["teacher"] = _steps(recipe.teacher.training)
     entries = [(entry, entry.build()) for entry in recipe.objectives]
-    if "sample" in wanted and any("teacher" in objective.sources for _, objective in entries):
+    if "sample" in wanted and recipe.needs_store:
         steps["store"] = 0.15 * _steps(recipe.training)
     if "predistill" in wanted and recipe.predistill is not None:
         steps["predistilled"] = 1.2 * _steps(recipe.predistill.training)

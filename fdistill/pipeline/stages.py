@@ -78,9 +78,11 @@ class Pipeline(RunInputs):
         def work(folder: Path, display: Callable[[int, int], None]) -> None:
             tokenizer, model = self._new_teacher()
             args = self._arguments(self.recipe.teacher.training, folder, objective="mle")
+            if self.recipe.teacher.training is None:
+                save_model(self._trainer(model, tokenizer, args, train_dataset=None), self.folder.teacher)
+                return
             trainer = self._trainer(model, tokenizer, args)
-            if self.recipe.teacher.training is not None:
-                train(trainer, folder, display)
+            train(trainer, folder, display)
             save_model(trainer, self.folder.teacher)
 
         self._stage("teacher", "training the teacher", work)
@@ -116,9 +118,10 @@ class Pipeline(RunInputs):
 
         def work(folder: Path, display: Callable[[int, int], None]) -> None:
             from fdistill.predistill import PredistillConfig, PredistillTrainer
+            from fdistill.store import TeacherStore
 
             settings = self.settings["predistill"]
-            weights = {key: value for key, value in settings.items() if key != "training"}
+            weights = {key: value for key, value in settings.items() if key not in ("training", "text")}
             args = self._arguments(settings["training"], folder, kind=PredistillConfig, **weights)
             trainer = PredistillTrainer(
                 model=self._new_student(),
@@ -127,6 +130,7 @@ class Pipeline(RunInputs):
                 train_dataset=_rows(self.train_examples),
                 eval_dataset=self._eval_rows(args),
                 processing_class=self.tokenizer,
+                store=TeacherStore.open(self.folder.store) if self.recipe.predistills_on_samples else None,
             )
             train(trainer, folder, display)
             save_model(trainer, self.folder.predistilled)
@@ -207,14 +211,8 @@ class Pipeline(RunInputs):
     def _trainer(self, model: Any, tokenizer: Any, args: Any, **sources: Any) -> Any:
         from fdistill.trainer import FDistillTrainer
 
-        return FDistillTrainer(
-            model=model,
-            args=args,
-            train_dataset=_rows(self.train_examples),
-            eval_dataset=self._eval_rows(args),
-            processing_class=tokenizer,
-            **sources,
-        )
+        data = {"train_dataset": _rows(self.train_examples), "eval_dataset": self._eval_rows(args)}
+        return FDistillTrainer(model=model, args=args, processing_class=tokenizer, **{**data, **sources})
 
     def _eval_rows(self, args: Any) -> list[dict[str, Any]] | None:
         """The validation split, where a training section asks for evaluation while training."""

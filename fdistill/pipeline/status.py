@@ -43,7 +43,7 @@ def run_status(root: Path) -> dict[str, Any]:
 
 def _stages(recipe: Any, folder: RunFolder) -> list[tuple[str, Path]]:
     stages = [("teacher", folder.teacher)]
-    if any("teacher" in entry.build().sources for entry in recipe.objectives):
+    if recipe.needs_store:
         stages.append(("store", folder.store))
     if recipe.predistill is not None:
         stages.append(("predistilled", folder.predistilled))

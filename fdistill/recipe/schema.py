@@ -43,7 +43,7 @@ class Data(Section):
 
     format: Annotated[str, BeforeValidator(_format), Field(json_schema_extra={"enum": list(FORMATS)})]
     train: Source = Field(
-        default=None, description="a path, two parallel paths, a split of hub, or a number (restaurants)"
+        default=None, description="a path, two parallel paths, a split of hub, or a number (of a built-in format)"
     )
     validation: Source = Field(default=None, description="as train, or a share of train by distinct input, such as 0.1")
     test: Source = Field(default=None, description="as validation")
@@ -83,11 +83,11 @@ class Data(Section):
         return self
 
     def _check_source(self, name: str, value: Any) -> None:
-        built_in = self.format == "restaurants"
+        built_in = FORMATS[self.format].built_in
         if value is None:
             return
         if built_in and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a number of examples for the format restaurants, not {value!r}")
+            raise ValueError(f"{name} must be a number of examples for the format {self.format}, not {value!r}")
         if isinstance(value, float) and name != "train" and not 0 < value < 1:
             raise ValueError(f"{name} is {value!r}; a share of train must lie between 0 and 1")
         if not built_in and (isinstance(value, int) or (isinstance(value, float) and name == "train")):
@@ -161,6 +161,11 @@ class Predistill(Section):
     temperature: Annotated[float, Field(gt=0)] = 2.0
     normalize_hidden: bool = Field(default=False, description="layer-normalise hidden states before they are compared")
     freeze_embeddings: bool = False
+    text: Literal["data", "teacher"] | None = Field(
+        default=None,
+        description="what it learns to write: the data's completions, or the store's samples of the teacher; null: the "
+        "former where the data has some",
+    )
     training: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -285,7 +290,34 @@ class Recipe(Section):
                 entry.build()
             except ObjectiveError as error:
                 raise _Refused(error) from None
+        if not FORMATS[self.data.format].completions:
+            self._needs_no_completions()
         return self
+
+    def _needs_no_completions(self) -> None:
+        """Refuse what cannot be done with prompts alone."""
+        only = f"the format {self.data.format} has prompts only"
+        for entry in self.objectives:
+            if "data" in entry.build().sources:
+                raise ValueError(
+                    f"objectives has {entry.name}, which learns from the data's completions, and {only}; remove it"
+                )
+        if self.predistill is not None and self.predistill.text == "data":
+            raise ValueError(f"{only}, so pre-distillation needs the teacher's text; set predistill.text to teacher")
+        if self.teacher.training is not None:
+            raise ValueError(f"teacher.training has nothing to learn from: {only}; remove it")
+
+    @property
+    def predistills_on_samples(self) -> bool:
+        """Whether pre-distillation learns from the teacher's offline samples and not from the data's completions."""
+        if self.predistill is None:
+            return False
+        return self.predistill.text == "teacher" or not FORMATS[self.data.format].completions
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether anything reads the teacher's offline samples."""
+        return self.predistills_on_samples or any("teacher" in entry.build().sources for entry in self.objectives)
 
 
 class _Refused(Exception):  # no ValueError, so that pydantic lets it through

@@ -26,6 +26,8 @@ class Format:
         parallel: reads two files of corresponding lines, where the format has such a form.
         skip_empty: whether entries with an empty text are left out (their official files hold some) or refused.
         options: the keys of `data` that the format understands beside those of every format.
+        built_in: whether data.train and the others are numbers of examples that the package itself writes.
+        completions: whether its examples have completions; where not, the teacher writes them.
     """
 
     summary: str
@@ -34,6 +36,8 @@ class Format:
     parallel: Callable[[Path, Path, Mapping[str, Any]], Iterator[Pair]] | None = None
     skip_empty: bool = False
     options: tuple[str, ...] = field(default=())
+    built_in: bool = False
+    completions: bool = True
 
 
 FORMATS: dict[str, Format] = {}
@@ -211,4 +215,11 @@ FORMATS["hub"] = Format(
     rows=_columns,
     options=_COLUMNS,
 )
-FORMATS["restaurants"] = Format("built in: sentences of a known grammar; data.train and the others are numbers")
+FORMATS["restaurants"] = Format(
+    "built in: sentences of a known grammar; data.train and the others are numbers", built_in=True
+)
+FORMATS["instructions"] = Format(
+    "built in: requests to an assistant, whose answers the teacher writes; data.train and the others are numbers",
+    built_in=True,
+    completions=False,
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fdistill.errors import DataError, closest
-from fdistill.tasks import restaurants
+from fdistill.tasks import instructions, restaurants
 from fdistill.tasks.example import Example, Pair, Text, checked, plain_text, text_key
 from fdistill.tasks.formats import FORMATS, Format
 from fdistill.tasks.hub import hub_rows
@@ -23,9 +23,9 @@ def load_split(data: Any, split: str, seed: int = 0) -> list[Example]:
     Args:
         data: the `data` section of a recipe, or a mapping with the same keys: `format`, and for each split a path, two
             parallel paths `a.source,a.target`, the name of a split of `hub`, for validation and test also a share of
-            train (a number between 0 and 1), or for the format restaurants a number of examples.
+            train (a number between 0 and 1), or for a built-in format a number of examples.
         split: "train", "validation" or "test".
-        seed: decides which inputs a share and a limit choose, and what the format restaurants writes; `data.seed`,
+        seed: decides which inputs a share and a limit choose, and what a built-in format writes; `data.seed`,
             where given, stands in for it.
 
     Returns:
@@ -41,8 +41,8 @@ def load_split(data: Any, split: str, seed: int = 0) -> list[Example]:
         raise DataError(
             f"data.{split} is not set. Name the data, for example with --set data.{split}={_sample(settings)}."
         )
-    if settings["format"] == "restaurants":
-        examples = _restaurants(settings, split, seed)
+    if form.built_in:
+        examples = _built_in(settings, split, seed)
     else:
         pairs = _pairs_of(settings, form, split, seed)
         examples = [Example(p.prompt, p.completion) for p in pairs] if split == "train" else merged(pairs)
@@ -85,7 +85,9 @@ def _settings(data: Any) -> Mapping[str, Any]:
 
 
 def _sample(settings: Mapping[str, Any]) -> str:
-    return {"restaurants": "200", "hub": "SPLIT"}.get(settings["format"], "SPLIT" if settings.get("hub") else "FILE")
+    if FORMATS[settings["format"]].built_in:
+        return "200"
+    return "SPLIT" if settings.get("hub") or settings["format"] == "hub" else "FILE"
 
 
 def _shuffled(keys: Iterable[str], salt: str) -> list[str]:
@@ -168,13 +170,14 @@ def _require(
     return reader
 
 
-def _restaurants(settings: Mapping[str, Any], split: str, seed: int) -> list[Example]:
+def _built_in(settings: Mapping[str, Any], split: str, seed: int) -> list[Example]:
     sizes: dict[str, int] = {}
     for name in SPLITS:
         value = settings.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise DataError(
-                f"data.{name} is {value!r}; the format restaurants needs a number of examples, such as 200."
+                f"data.{name} is {value!r}; the format {settings['format']} needs a number of examples, such as 200."
             )
         sizes[name] = value or 0
-    return restaurants.examples(split, sizes, seed)
+    writer = restaurants if settings["format"] == "restaurants" else instructions
+    return writer.examples(split, sizes, seed)

@@ -13,7 +13,7 @@ from fdistill.recipe import load_recipe
 from fdistill.store import TeacherStore
 from fdistill.tasks import load_split
 from fdistill.trainer import FDistillConfig, FDistillTrainer
-from tests.hub_kit import DATA, TEACHERS, dart_xml
+from tests.hub_kit import DATA, TEACHERS, dart_xml, smollm2_folder
 
 ROWS = ["teacher", "mle", "predistilled", "seqkd", "js"]
 BRIEF = {"max_steps": 2, "warmup_steps": 0, "max_prompt_length": 40, "max_completion_length": 10, "logging_steps": 1}
@@ -225,3 +225,41 @@ def load_recipe_family(name):
     """The architecture of the recipe's teacher on the hub."""
     teacher = load_recipe(name).teacher.model
     return "bart" if "bart" in teacher else "t5" if "t5" in teacher else "gpt2"
+
+
+def test_smollm2_learns_from_what_its_teacher_writes(tmp_path):
+    """No reference anywhere: prompts are built in, completions come from the store, scores from both models."""
+    prompts = [e.prompt[0]["content"] for e in load_split(load_recipe("smollm2", ["data.train=20"]).data, "train")]
+    hub = smollm2_folder(tmp_path / "hub", prompts)
+    settings = [
+        f"output={tmp_path / 'run'}",
+        f"teacher.model={hub}",
+        "data.train=12",
+        "data.test=4",
+        "objectives=kl,tvd",
+    ]
+    assert command("smollm2", [*settings, "student.decoder_layers=3", *brief(("predistill.training", "training"))]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics) == ["teacher", "predistilled", "kl", "tvd"]
+    assert {"kl", "rkl", "js", "tvd", "r_llh", "r_cvg", "distinct2"} <= set(metrics["tvd"])
+    assert not {"bleu", "chrf", "rouge1"} & set(metrics["teacher"])
+    line = json.loads((tmp_path / "run" / "samples.jsonl").read_text().split("\n")[0])
+    assert line["prompt"][0]["role"] == "user" and line["references"] == []
+    history = json.loads((tmp_path / "run" / "checkpoints" / "predistilled" / "history.json").read_text())
+    assert {"loss/data_kl", "loss/data_nll", "loss/hidden_decoder"} <= set(history[0])
+    student = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "predistilled")
+    assert student.config.num_hidden_layers == 3 and student.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["objectives=mle,kl"], "objectives has mle, which learns from the data's completions"),
+        (["predistill.text=data"], "set predistill.text to teacher"),
+        (["teacher.training.max_steps=2"], "teacher.training has nothing to learn from"),
+        (["data.train=FILE"], "train must be a number of examples for the format instructions"),
+    ],
+)
+def test_what_needs_completions_is_refused_where_there_are_none(settings, said, capsys):
+    assert command("smollm2", settings) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
