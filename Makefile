@@ -11,7 +11,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 help:
 	@echo "make demo     teacher, samples, students, report on a built-in task, a few minutes on a laptop CPU"
 	@echo "make test     every test (reference, properties, unit, integration, package)"
-	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make lint     ruff, mypy, import-linter, spelling"
 	@echo "make docs     the site, with links checked, in docs/_build/html"
 	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq)"
 	@echo "make mutants  change the backend in many ways and show that the tests notice"
@@ -39,6 +39,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -32,6 +32,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # MathJax with its fonts, from a package: no page asks the network for anything
     "coq_pages",
+    "notebooks",
     "generated",
     "docstrings",
     "breaks",

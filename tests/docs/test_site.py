@@ -7,7 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import fdistill_reference
 import pytest
+import typer
+
+import fdistill
+from fdistill.cli.app import app
+from fdistill.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
@@ -36,20 +42,9 @@ class Page(HTMLParser):
 def site(tmp_path_factory):
     """The site as `make docs` builds it, warnings being errors."""
     folder = tmp_path_factory.mktemp("site")
-    command = [
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-c",
-        "docs",
-        "-d",
-        str(folder / "doctrees"),
-        ".",
-        str(folder / "html"),
-    ]
-    built = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    made = ["-d", str(folder / "doctrees"), ".", str(folder / "html")]
+    command = [sys.executable, *["-m", "sphinx", "-W", "--keep-going", "-q", "-c", "docs"], *made]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     html = folder / "html"
     return html, {
@@ -98,3 +93,36 @@ def test_every_link_of_every_page_leads_somewhere(site):
             if no_anchor or not target.is_file():
                 broken.append(f"{name}: {address}")
     assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("package", [fdistill, fdistill_reference], ids=lambda package: package.__name__)
+def test_every_public_name_has_an_entry(site, package):
+    """Catches a name that is offered and nowhere described."""
+    _, pages = site
+    described = set().union(*(page.ids for name, page in pages.items() if name.startswith("docs/reference/")))
+    missing = {f"{package.__name__}.{name}" for name in package.__all__} - described
+    assert not missing
+
+
+def test_every_key_and_command_has_a_row(site):
+    """Catches a generated page that is empty, or lacks what the code offers."""
+    _, pages = site
+    recipes, commands = (
+        re.sub(r"<[^>]+>", "", pages[f"docs/reference/{name}.html"].text) for name in ("recipes", "commands")
+    )
+    for model in (Recipe, *(field.annotation for field in Recipe.model_fields.values())):
+        for key in getattr(model, "model_fields", ()):
+            assert key in recipes, key
+    for command in typer.main.get_command(app).commands:
+        assert f"fdistill {command}" in commands
+
+
+def test_a_proof_is_three_clicks_from_the_readme(site):
+    """Catches a front page that no longer leads to the statements, and statements that no longer lead to proofs."""
+    _, pages = site
+    assert any(link.startswith("docs/statements.html") for link in pages["README.html"].links)
+    proofs = {link for link in pages["docs/statements.html"].links if link.startswith("../proofs/") and "#" in link}
+    assert len(proofs) > 40
+    for link in proofs:
+        name, _, anchor = link.removeprefix("../").partition("#")
+        assert anchor in pages[name].ids
