@@ -173,10 +173,11 @@ def _run_until(stage: str, name: str, settings: list[str] | None, no_verify: boo
 def _print_tables(pipeline: Any) -> None:
     from fdistill.cli import reporting
     from fdistill.pipeline.folder import read_json
-    from fdistill.report import claims, tables
+    from fdistill.report import claims, folder, online, tables
 
     metrics = read_json(pipeline.folder.metrics, {})
-    reporting.show(tables.run_tables(metrics), claims.lines([metrics]))
+    made = [*tables.run_tables(metrics), *online.online_tables(folder.Run(pipeline.folder.root))]
+    reporting.show(made, claims.lines([metrics]))
 
 
 def _write_report(pipeline: Any, verbose: bool) -> Path:
@@ -185,6 +186,24 @@ def _write_report(pipeline: Any, verbose: bool) -> Path:
 
         with pipeline.folder.timed("report"):
             return write_report(pipeline.folder.root)
+
+
+@app.command()
+def depth(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Runs' folders, of students of different depths.")
+    ],
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A metric of metrics.json; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write depth.md, depth.tex and a picture a metric there.")
+    ] = None,
+) -> None:
+    """How quality grows with the student's depth, for every objective (the paper's Figure 2)."""
+    from fdistill.cli import reporting
+
+    reporting.depth(runs, metric or ["bleu"], out)
 
 
 @app.command()

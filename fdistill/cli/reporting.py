@@ -67,6 +67,22 @@ def show(tables: Iterable["Table"], lines: Iterable[str]) -> None:
         draw.line(text)
 
 
+def depth(folders: Sequence[Path], metrics: Sequence[str], out: Path | None) -> None:
+    """Print a table a metric of quality by depth, and write and draw them where asked."""
+    with shown() as display, display.step("depth", "comparing depths"):
+        from fdistill.report.compare import group_runs
+        from fdistill.report.depth import depth_table, draw_depth
+
+        groups = group_runs(folders)
+        tables = [depth_table(groups, metric) for metric in metrics]
+    show(tables, [])
+    if out is not None:
+        write_tables(out, "depth", tables)
+        for metric, table in zip(metrics, tables, strict=True):
+            draw_depth(table, out / f"depth-{metric}.png")
+            draw.line(f"picture: {out / f'depth-{metric}.png'}")
+
+
 def significance(folders: Sequence[Path], metrics: Sequence[str], resamples: int, out: Path | None) -> None:
     """Print the tables of differences between rows, and write them where asked."""
     with shown() as display, display.step("significance", "testing differences"):

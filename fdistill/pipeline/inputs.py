@@ -91,10 +91,15 @@ class RunInputs:
             made["predistilled"] = (warm, folder.predistilled)
         for entry in self.recipe.objectives:
             objective = entry.build()
-            own = {"objective": entry.objective, **{f"objective.{k}": str(v) for k, v in entry.options.items()}}
+            own: dict[str, Any] = {
+                "objective": entry.objective,
+                **{f"objective.{k}": str(v) for k, v in entry.options.items()},
+            }
             own |= flatten({"training": s["training"]}) | student | self._validation("training")
-            if "teacher" in objective.sources:
+            if entry.reads_store:
                 own["store"] = self._draws_of(objective, made["store"][0])
+            elif entry.online:
+                own |= {"online": True, "store.beams": s["store"]["beams"]}
             if self._is_distilled(entry) and "predistilled" in made:
                 own["predistilled"] = fingerprint(made["predistilled"][0])
             made[f"students/{entry.name}"] = (own, folder.students / entry.name)
@@ -132,7 +137,4 @@ class RunInputs:
 
     @property
     def _needs_beams(self) -> bool:
-        return any(
-            "teacher" in entry.build().sources and entry.build().teacher_draws == "beam"
-            for entry in self.recipe.objectives
-        )
+        return any(entry.reads_store and entry.build().teacher_draws == "beam" for entry in self.recipe.objectives)

@@ -148,8 +148,9 @@ class Pipeline(RunInputs):
             student = self._load(self.folder.predistilled) if warm else self._new_student()
             section = {"num_beams": self.recipe.store.beams, **self.recipe.training}
             args = self._arguments(section, folder, objective=entry.objective, objective_options=entry.options or None)
-            sources = {"teacher_model": self.teacher_model if self._needs_teacher(objective, args) else None}
-            if "teacher" in objective.sources:
+            needed = self._needs_teacher(objective, args, entry.online)
+            sources = {"teacher_model": self.teacher_model if needed else None}
+            if entry.reads_store:
                 from fdistill.store import TeacherStore
 
                 sources["store"] = TeacherStore.open(self.folder.store)
@@ -265,9 +266,9 @@ class Pipeline(RunInputs):
             truth=RestaurantsTruth(self.test_examples, self.recipe.seed) if built_in else None,
         )
 
-    def _needs_teacher(self, objective: Any, args: Any) -> bool:
+    def _needs_teacher(self, objective: Any, args: Any, online: bool) -> bool:
         """Whether the teacher must be in memory: not where a store's top-k answers for it; the store knows no validation."""
-        if "teacher" in objective.sources and _evaluates(args):
+        if "teacher" in objective.sources and (online or _evaluates(args)):
             return True
         return any(
             objective.needs_teacher(source) and not (source == "teacher" and self.recipe.store.top_k)

@@ -201,6 +201,15 @@ class ObjectiveEntry(BaseModel):
 
     name: str
     objective: str
+    online: bool = Field(
+        default=False,
+        description="the teacher writes anew in every step, not once before training (Wen et al., 2023, Table 4)",
+    )
+
+    @property
+    def reads_store(self) -> bool:
+        """Whether its student learns from the teacher's offline samples."""
+        return "teacher" in self.build().sources and not self.online
 
     @property
     def options(self) -> dict[str, Any]:
@@ -234,9 +243,10 @@ class ObjectiveEntry(BaseModel):
 
     @model_serializer
     def _shortest(self) -> Any:
-        if self.name == self.objective and not self.options:
+        own = {"online": True} if self.online else {}
+        if self.name == self.objective and not self.options and not own:
             return self.name
-        return {"name": self.name, "objective": self.objective, **self.options}
+        return {"name": self.name, "objective": self.objective, **own, **self.options}
 
 
 def _objectives(value: Any) -> Any:
@@ -287,9 +297,14 @@ class Recipe(Section):
             )
         for entry in self.objectives:
             try:
-                entry.build()
+                sources = entry.build().sources
             except ObjectiveError as error:
                 raise _Refused(error) from None
+            if entry.online and "teacher" not in sources:
+                raise ValueError(
+                    f"objectives has {entry.name} with online, but {entry.objective} learns from no completions of the "
+                    "teacher; remove online"
+                )
         if not FORMATS[self.data.format].completions:
             self._needs_no_completions()
         return self
@@ -317,7 +332,7 @@ class Recipe(Section):
     @property
     def needs_store(self) -> bool:
         """Whether anything reads the teacher's offline samples."""
-        return self.predistills_on_samples or any("teacher" in entry.build().sources for entry in self.objectives)
+        return self.predistills_on_samples or any(entry.reads_store for entry in self.objectives)
 
 
 class _Refused(Exception):  # no ValueError, so that pydantic lets it through

@@ -12,6 +12,7 @@ from fdistill.report import tables
 from fdistill.report.advice import Advice, advise
 from fdistill.report.claims import Verdict, judge
 from fdistill.report.folder import Run
+from fdistill.report.online import online_tables
 from fdistill.report.plots import Drawn, draw_plots
 from fdistill.report.tables import Metrics
 from fdistill.report.words import words
@@ -91,7 +92,7 @@ def write_report(root: str | Path) -> Path:
     run = Run(Path(root))
     part = Part(
         "",
-        tables.run_tables(run.metrics),
+        [*tables.run_tables(run.metrics), *online_tables(run)],
         draw_plots(run.metrics, run.curves, run.folder / "plots"),
         cards(run.metrics, run.objectives),
         [("", judge([run.metrics]), advise(run.metrics))],

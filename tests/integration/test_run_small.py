@@ -17,6 +17,7 @@ from fdistill.errors import FDistillError
 from fdistill.evaluate import from_sums, statistics_of
 from fdistill.pipeline import Pipeline
 from fdistill.recipe import load_recipe
+from fdistill.report import write_report
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"max_steps": 4, "per_device_train_batch_size": 8, "max_prompt_length": 32, "max_completion_length": 12}
@@ -172,6 +173,19 @@ def test_another_objective_joins_a_finished_run(finished, tmp_path):
     again = Pipeline(load_recipe(path, overrides), verify=False).run()
     assert again.pop("rkl")["rkl"]["value"] >= 0
     assert again == metrics
+
+
+def test_a_teacher_that_writes_anew_in_every_step_joins_as_table_4(finished, tmp_path):
+    path, folder, metrics = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    fresh = [{"name": f"{name}-online", "objective": name, "online": True} for name in ("seqkd", "js")]
+    recipe = load_recipe(path, [f"output={copy}", f"objectives={json.dumps(['mle', 'seqkd', 'kl', 'js', *fresh])}"])
+    again = Pipeline(recipe, verify=False).run()
+    assert {name: row for name, row in again.items() if not name.endswith("-online")} == metrics
+    assert again["js-online"]["kl"] != again["js"]["kl"]  # other completions than the stored ones
+    table = (write_report(copy).parent / "report.md").read_text().partition("(Table 4)")[2]
+    assert table.index("seqkd-online") < table.index("| seqkd |") < table.index("js-online") < table.index("| js |")
 
 
 def test_a_folder_that_is_not_this_runs_is_left_alone(tmp_path):

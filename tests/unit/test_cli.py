@@ -23,6 +23,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "report",
+    "depth",
     "significance",
     "verify",
     "data",
