@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from fdistill.models.adapters import accepts, adapter_for, check_length, positions, unwrap
 from fdistill.models.batches import Encoded, Prompts
+from fdistill.models.heads import has_linear_head, next_token_logits
 from fdistill.models.special import SpecialTokens, special_tokens
 
 
@@ -44,6 +45,11 @@ class Decoding:
         self.device = prompts.ids.device
         self._cache: Any = None
         self._cache_name = "past_key_values"
+        self._linear = has_linear_head(self.model)
+        self._has_positions = accepts(self.model, "position_ids")
+        self._keeps_logits = accepts(self.model, "logits_to_keep")
+        # Without padding a mask says nothing, and building it anew for every token takes time.
+        self._padded = not bool(prompts.mask.all())
         if self.model.config.is_encoder_decoder:
             check_length(self.model, max_length, "completion")
             if encoded is None:
@@ -69,12 +75,20 @@ class Decoding:
         inputs = self._encoder_decoder_inputs() if self._encoded is not None else self._decoder_only_inputs()
         if self._cache is not None:
             inputs[self._cache_name] = self._cache
-        output = self.model(**inputs, use_cache=True)
+        output = self._body()(**inputs, use_cache=True)
         self._pending = self._pending[:, :0]
         # The output's name of the cache is also the argument's; newer releases of Transformers call it "cache".
         self._cache_name = "cache" if "cache" in output else "past_key_values"
         self._cache = output[self._cache_name]
+        if self._linear:
+            return next_token_logits(self.model, output.last_hidden_state[:, -1])
         return output.logits[:, -1]
+
+    def _body(self) -> Any:
+        """What is run for every token: the layers alone where the head is known, the whole model elsewhere."""
+        if not self._linear:
+            return self.model
+        return self.model.get_decoder() if self._encoded is not None else self.model.base_model
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone, long [N]."""
@@ -89,6 +103,12 @@ class Decoding:
 
     def _encoder_decoder_inputs(self) -> dict[str, Any]:
         assert self._encoded is not None
+        if self._linear:
+            return {
+                "input_ids": self._pending,
+                "encoder_hidden_states": self._encoded.hidden,
+                "encoder_attention_mask": self._encoded.mask.long() if self._padded else None,
+            }
         return {
             "decoder_input_ids": self._pending,
             "encoder_outputs": BaseModelOutput(last_hidden_state=self._encoded.hidden),
@@ -97,9 +117,11 @@ class Decoding:
 
     def _decoder_only_inputs(self) -> dict[str, Any]:
         start, self._read = self._read, self._read + self._pending.shape[1]
-        inputs: dict[str, Any] = {"input_ids": self._pending, "attention_mask": self._mask[:, : self._read].long()}
-        if accepts(self.model, "position_ids"):
+        inputs: dict[str, Any] = {"input_ids": self._pending}
+        if self._padded:
+            inputs["attention_mask"] = self._mask[:, : self._read].long()
+        if self._has_positions:
             inputs["position_ids"] = self._positions[:, start : self._read]
-        if accepts(self.model, "logits_to_keep"):
+        if self._keeps_logits and not self._linear:
             inputs["logits_to_keep"] = 1
         return inputs

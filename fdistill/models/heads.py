@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fdistill.logits import LinearLogits
@@ -39,9 +40,16 @@ KNOWN_HEADS = frozenset(
 )
 
 
+#: Up to so many rows a head's product is written as weight · hiddenᵀ on a CPU: see `next_token_logits`.
+FEW_ROWS = 64
+
+
 def has_linear_head(model: Any) -> bool:
     """Tell whether `linear_logits` holds for this model: a family known above, and a head that nothing has wrapped."""
-    return model.config.model_type in KNOWN_HEADS and type(model.get_output_embeddings()) is nn.Linear
+    head = model.get_output_embeddings()
+    if model.config.model_type not in KNOWN_HEADS or type(head) is not nn.Linear:
+        return False
+    return "forward" not in vars(head) and not head._forward_hooks and not head._forward_pre_hooks
 
 
 def linear_logits(model: Any, hidden: Tensor, vocab_size: int | None = None) -> LinearLogits:
@@ -62,6 +70,22 @@ def linear_logits(model: Any, hidden: Tensor, vocab_size: int | None = None) -> 
         scale=_scale(model.config),
         softcap=None if softcap is None else float(softcap),
     )
+
+
+def next_token_logits(model: Any, hidden: Tensor) -> Tensor:
+    """Return the logits of one position a row, hidden [B, d] to [B, V], for a model that `has_linear_head`.
+
+    The product reads the whole head for a handful of rows. BLAS copies the right-hand factor of a product into blocks
+    before it multiplies: with the few rows on the right it copies them, and reads the head once from where it lies.
+    """
+    head = linear_logits(model, hidden)
+    if hidden.device.type != "cpu" or hidden.shape[0] > FEW_ROWS:
+        return head.dense()
+    scaled = hidden if head.scale == 1.0 else hidden * head.scale
+    logits = (head.weight.to(scaled.dtype) @ scaled.T).T
+    if head.bias is not None:
+        logits = logits + head.bias.to(logits.dtype)
+    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
 def _scale(config: Any) -> float:

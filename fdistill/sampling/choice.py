@@ -24,6 +24,8 @@ def choose(log_probs: Tensor, uniform: Tensor) -> Tensor:
     chosen = torch.searchsorted(cumulative, threshold, right=True).clamp(max=probs.shape[-1] - 1)
     # A parallel cumulative sum is monotone only up to rounding: where that hit an impossible token, take the likeliest.
     possible = probs.gather(-1, chosen) > 0
+    if possible.device.type == "cpu" and bool(possible.all()):
+        return chosen.squeeze(-1)
     return torch.where(possible, chosen, probs.argmax(-1, keepdim=True)).squeeze(-1)
 
 

@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from fdistill.errors import DataError
 from fdistill.models import Encoded, Prompts, adapter_for, has_linear_head, special_tokens, unwrap
-from fdistill.models.heads import KNOWN_HEADS
+from fdistill.models.heads import FEW_ROWS, KNOWN_HEADS, linear_logits, next_token_logits
 from tests.model_kit import DECODER_ONLY, FAMILIES, randomise, tiny_batch, tiny_model
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64, other batch shapes
@@ -265,3 +265,26 @@ def test_special_tokens_of_each_family():
     gpt2.config.pad_token_id = gpt2.generation_config.pad_token_id = None
     gpt2.generation_config.eos_token_id = [1, 2]
     assert special_tokens(gpt2).pad == 1 and special_tokens(gpt2).eos == (1, 2)
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_of_the_next_token_are_those_of_the_whole_head(family, softcap):
+    """A few rows on a CPU are multiplied the other way round; scale, bias and cap must not get lost on the way."""
+    model = tiny_model(family)
+    model.config.final_logit_softcapping = softcap
+    many = torch.randn(FEW_ROWS + 1, model.get_output_embeddings().in_features, dtype=torch.float64)
+    expected = linear_logits(model, many).dense()
+    torch.testing.assert_close(next_token_logits(model, many), expected, **EXACT)
+    torch.testing.assert_close(next_token_logits(model, many[:3]), expected[:3], **EXACT)
+    assert softcap is None or float(expected.abs().max()) < softcap
+
+
+def test_a_head_that_somebody_wrapped_or_hooked_is_not_taken_for_linear():
+    model = tiny_model("t5")
+    assert has_linear_head(model)
+    hook = model.lm_head.register_forward_hook(lambda module, inputs, output: output + 1)
+    assert not has_linear_head(model)
+    hook.remove()
+    model.lm_head.forward = lambda hidden: torch.zeros(())
+    assert not has_linear_head(model)
