@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fdistill.errors import TrainingError
-from fdistill.logits import TopKLogits
+from fdistill.logits import LinearLogits, TopKLogits
 from fdistill.loss import LossOutput, sequence_loss
 from fdistill.models import Adapter, Completions, Encoded, Prompts
 from fdistill.objectives import Objective
@@ -18,6 +19,9 @@ from fdistill.sampling import DrawKeys, beam_search, sample
 
 #: The step that evaluation draws are keyed by: the same at every evaluation, and that of no training step.
 EVALUATION_STEP = -2
+
+#: A pass whose logits would have more elements than this leaves the head to the loss, which applies it chunk by chunk.
+MAX_LOGITS = 1 << 22
 
 Batch = dict[str, Any]
 
@@ -59,6 +63,7 @@ class DistillationStep:
         seed: of all draws.
         reduction, baseline: of the loss.
         shares_encoder: whether sampling may use the encoder's output of the training pass (dropout is off).
+        max_logits: the most elements of logits that a pass writes down; above, its head is applied by the loss.
     """
 
     adapter: Adapter
@@ -75,6 +80,7 @@ class DistillationStep:
     reduction: str = "sequence"
     baseline: str | None = None
     shares_encoder: bool = True
+    max_logits: int = MAX_LOGITS
 
     def __call__(self, student: Any, batch: Batch, objective: Objective, step: int) -> dict[str, Any]:
         """Return the loss of one batch, with its metrics and what every example adds to it.
@@ -186,18 +192,20 @@ class DistillationStep:
     @torch.no_grad()
     def _teacher_pass(
         self, prompts: Prompts, halves: list[Half], objective: Objective
-    ) -> list[Tensor | TopKLogits | None]:
+    ) -> list[Tensor | LinearLogits | TopKLogits | None]:
         """Teacher logits by half: from the store where it knows them, else by one pass over all that need it."""
         needing = [half for half in halves if objective.needs_teacher(half.source) and half.teacher is None]
-        passed: dict[str, Tensor] = {}
+        passed: dict[str, Tensor | LinearLogits] = {}
         if needing:
             encoded = self.adapter.encode(self.teacher, prompts)
             logits = self._pass(self.teacher, prompts, encoded, needing)
             passed = {half.source: found for half, found in zip(needing, logits, strict=True)}
         return [passed.get(half.source, half.teacher) for half in halves]
 
-    def _pass(self, model: Any, prompts: Prompts, encoded: Encoded | None, halves: list[Half]) -> list[Tensor]:
-        """Logits of every half, [N, T, V] each, from one pass over their concatenation."""
+    def _pass(
+        self, model: Any, prompts: Prompts, encoded: Encoded | None, halves: list[Half]
+    ) -> list[Tensor | LinearLogits]:
+        """Logits of every half, [N, T, V] each (or the states before the head), from one pass over their concatenation."""
         width = max(half.shape[1] for half in halves)
         tokens = torch.cat(
             [pad(half.completions.tokens, (0, width - half.shape[1]), value=self.pad_id) for half in halves]
@@ -209,10 +217,14 @@ class DistillationStep:
             tokens,
             encoded=None if encoded is None else encoded.select(rows),
             vocab_size=self.vocab_size,
+            linear=tokens.numel() * self.vocab_size > self.max_logits,
         )
-        assert isinstance(logits, Tensor)
-        parts = logits.split([half.shape[0] for half in halves])
-        return [part[:, : half.shape[1]] for part, half in zip(parts, halves, strict=True)]
+        parts, start = [], 0
+        for half in halves:
+            rows_of_half = slice(start, start + half.shape[0])
+            parts.append(part_of(logits, rows_of_half, half.shape[1]))
+            start += half.shape[0]
+        return parts
 
     def _by_example(self, halves: list[Half], outputs: dict[str, LossOutput], prompts: int) -> tuple[Tensor, Tensor]:
         """Summed step losses and counts of every example by source, [B, sources] each."""
@@ -248,20 +260,37 @@ def step_metrics(outputs: dict[str, LossOutput]) -> dict[str, tuple[Tensor, Tens
     return metrics
 
 
-def explain_loss(loss: float, halves: list[Half], student_logits: list[Tensor], teacher_logits: list[Any]) -> str:
+def part_of(logits: Tensor | LinearLogits, rows: slice, length: int) -> Tensor | LinearLogits:
+    """The logits of some rows' first `length` steps, whatever their form."""
+    if isinstance(logits, LinearLogits):
+        return replace(logits, hidden=logits.hidden[rows, :length])
+    return logits[rows, :length]
+
+
+def counted_rows(logits: Any, mask: Tensor) -> Iterator[Tensor]:
+    """The logits of counted tokens, some [n, V] at a time; nothing where they are not known in full."""
+    if isinstance(logits, Tensor):
+        yield logits[mask]
+    elif isinstance(logits, LinearLogits):
+        for hidden in logits.hidden[mask].split(256):
+            yield logits.dense(hidden)
+
+
+@torch.no_grad()
+def explain_loss(loss: float, halves: list[Half], student_logits: list[Any], teacher_logits: list[Any]) -> str:
     """Say why a loss is not finite: whose logits, or which source's divergence."""
     for half, ours, theirs in zip(halves, student_logits, teacher_logits, strict=True):
         for who, logits in (("student", ours), ("teacher", theirs)):
-            if not isinstance(logits, Tensor):
-                continue
-            counted = logits[half.completions.mask]
-            bad = counted.isnan() | (counted == torch.inf)
-            if bool(bad.any()):
-                value = float(counted[bad][0])
+            values, tokens = [], 0
+            for rows in counted_rows(logits, half.completions.mask):
+                bad = rows.isnan() | (rows == torch.inf)
+                values += rows[bad][:1].tolist()
+                tokens += int(bad.any(-1).sum())
+            if values:
                 return (
-                    f"the {who}'s logits are {value} on {int(bad.any(-1).sum())} of {len(counted)} tokens of {half.source} "
-                    f"completions. Check that its weights are finite; in half precision use bfloat16, and for a student "
-                    "that broke during training lower learning_rate or max_grad_norm."
+                    f"the {who}'s logits are {values[0]} on {tokens} of {int(half.completions.mask.sum())} tokens of "
+                    f"{half.source} completions. Check that its weights are finite; in half precision use bfloat16, and for "
+                    "a student that broke during training lower learning_rate or max_grad_norm."
                 )
     return (
         f"the loss is {loss} although all logits are finite: teacher and student rule out each other's tokens, so the "

@@ -7,15 +7,21 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fdistill.logits import LinearLogits
+from fdistill.loss import sequence_loss
 from fdistill.sampling import DrawKeys, sample
 from fdistill.trainer.step import prompts_of
 from tests.trainer_kit import (
     FAMILIES,
+    FLOAT32_TOLERANCE,
+    Record,
+    RecordingTrainer,
     close,
     config,
     gradients,
@@ -23,6 +29,7 @@ from tests.trainer_kit import (
     kept,
     run_steps,
     tiny_model,
+    tokenizer_for,
     with_draws,
 )
 
@@ -55,6 +62,38 @@ def test_a_step_in_float32_is_sequence_loss(family, tmp_path):
     close(record.gradients[0], wanted)
     terms = sum(value for name, value in trainer.state.log_history[0].items() if name.startswith("loss/"))
     assert terms == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_left_to_the_loss_changes_nothing(family, bf16, tmp_path, monkeypatch):
+    """Past the size limit logits are never written down; loss and gradient are those of written-down ones."""
+    seen = []
+
+    def spy(*args, **kwargs):
+        seen.append((type(kwargs["student_logits"]), type(kwargs["teacher_logits"])))
+        return sequence_loss(*args, **kwargs)
+
+    monkeypatch.setattr("fdistill.trainer.step.sequence_loss", spy)
+    found = []
+    for limit in (0, 1 << 30):
+        args = config(tmp_path, bf16=bf16)
+        record = Record()
+        trainer = RecordingTrainer(
+            tiny_model(family, 1),
+            tiny_model(family, 2),
+            args,
+            with_draws(family)[:ROWS],
+            processing_class=tokenizer_for(family),
+            callbacks=[record],
+        )
+        trainer.distillation = replace(trainer.distillation, max_logits=limit)
+        trainer.train()
+        found.append((trainer.state.log_history[0]["loss"], record.gradients[0]))
+    assert seen == [(LinearLogits, LinearLogits)] * 2 + [(torch.Tensor, torch.Tensor)] * 2
+    (loss, gradient), (written_loss, written_gradient) = found
+    assert loss == pytest.approx(written_loss, rel=2**-8 if bf16 else 1e-5)
+    close(gradient, written_gradient, 2**-6 if bf16 else FLOAT32_TOLERANCE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
