@@ -13,6 +13,7 @@ import torch
 import transformers
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
 import fdistill
@@ -150,6 +151,14 @@ class TextTrainer(Trainer):
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not estimated: a step's operations depend on what is sampled."""
         return 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """As Trainer does it; "group_by_length" goes by prompt and completion, and reads no store to learn lengths."""
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(data, TokenizedDataset):
+            return super()._get_train_sampler(train_dataset)
+        whole = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(whole, lengths=data.lengths())
 
     # ---- evaluation
 

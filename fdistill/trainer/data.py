@@ -70,6 +70,15 @@ class TokenizedDataset(Dataset):
         """Choose which of several teacher completions an example shows: they take turns, one an epoch."""
         self._epoch.fill_(epoch)
 
+    def lengths(self) -> list[int]:
+        """Tokens of every example, by which batches of similar lengths are made: its prompt and the completions kept here."""
+        found = [len(prompt) for prompt in self.prompts]
+        if self.completions is not None:
+            found = [length + len(ids) for length, ids in zip(found, self.completions, strict=True)]
+        if self.draws is not None:
+            found = [length + max(map(len, draws)) for length, draws in zip(found, self.draws, strict=True)]
+        return found
+
     @property
     def has_teacher_completions(self) -> bool:
         return self.draws is not None or self.store is not None

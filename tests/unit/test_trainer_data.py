@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from fdistill.errors import DataError
 from fdistill.models import adapter_for, special_tokens
+from fdistill.trainer import FDistillTrainer
 from fdistill.trainer.data import Collator, TextFormat, TokenizedDataset, tokenize_dataset
-from tests.trainer_kit import ROWS, tiny_model, tokenizer_for, with_draws
+from tests.trainer_kit import ROWS, config, tiny_model, tokenizer_for, with_draws
 
 
 def form_of(family, max_completion_length=12, max_prompt_length=None):
@@ -156,3 +157,33 @@ def test_a_tokenised_dataset_passes_as_it_is():
     dataset = tokenized(ROWS, form_of("t5"))
     assert tokenized(dataset, form_of("t5")) is dataset
     assert isinstance(dataset, TokenizedDataset)
+
+
+def padding_of(strategy, folder):
+    """Padded positions of one epoch's prompts and completions, and the examples it showed."""
+    lengths = [2 + 7 * index % 31 for index in range(48)]
+    rows = [
+        {"prompt": "a" * length, "completion": "b" * (length // 2), "teacher_completion_ids": [5] * (length // 2)}
+        for length in lengths
+    ]
+    args = config(
+        folder,
+        objective="kd",
+        train_sampling_strategy=strategy,
+        per_device_train_batch_size=2,
+        max_completion_length=40,
+    )
+    trainer = FDistillTrainer(
+        tiny_model("t5", 1), tiny_model("t5", 2), args, rows, processing_class=tokenizer_for("t5")
+    )
+    batches = list(trainer.get_train_dataloader())
+    wasted = sum(int((~batch["attention_mask"]).sum() + (~batch["data_mask"]).sum()) for batch in batches)
+    return wasted, sorted(example for batch in batches for example in batch["example"].tolist())
+
+
+def test_batches_of_similar_lengths_hold_less_padding(tmp_path):
+    """Grouping that looked at something else than lengths would waste as much as random batches, or lose examples."""
+    random, shown = padding_of("random", tmp_path)
+    grouped, shown_grouped = padding_of("group_by_length", tmp_path)
+    assert shown == shown_grouped == list(range(48))
+    assert grouped < random / 2
