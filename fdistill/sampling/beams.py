@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -70,9 +72,24 @@ def _generate(model: Any, settings: GenerationConfig, inputs: dict[str, Any]) ->
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:
-        return model.generate(**inputs, generation_config=settings)
+        with _cache_for_decoder(model.config):
+            return model.generate(**inputs, generation_config=settings)
     finally:
         model.generation_config = own
+
+
+@contextmanager
+def _cache_for_decoder(config: Any) -> Iterator[None]:
+    """Let `generate` make a cache as deep as a T5's decoder: it counts the encoder's layers, which may be fewer."""
+    before, wanted = getattr(config, "num_layers", None), getattr(config, "num_decoder_layers", None)
+    deeper = config.is_encoder_decoder and None not in (before, wanted) and wanted > before
+    if deeper:
+        config.num_layers = wanted
+    try:
+        yield
+    finally:
+        if deeper:
+            config.num_layers = before
 
 
 def _generation_config(

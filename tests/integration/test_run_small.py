@@ -18,6 +18,8 @@ from fdistill.evaluate import from_sums, statistics_of
 from fdistill.pipeline import Pipeline
 from fdistill.recipe import load_recipe
 from fdistill.report import write_report
+from fdistill.report.compare import group_runs
+from fdistill.report.depth import depth_table
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"max_steps": 4, "per_device_train_batch_size": 8, "max_prompt_length": 32, "max_completion_length": 12}
@@ -173,6 +175,18 @@ def test_another_objective_joins_a_finished_run(finished, tmp_path):
     again = Pipeline(load_recipe(path, overrides), verify=False).run()
     assert again.pop("rkl")["rkl"]["value"] >= 0
     assert again == metrics
+
+
+def test_a_student_of_another_depth_takes_the_same_teacher(finished, tmp_path):
+    path, folder, metrics = finished
+    reused = [f"teacher.model={folder / 'teacher'}", "teacher.config=null", "teacher.training=null", "tokenizer=null"]
+    other = [f"output={tmp_path / 'run'}", "student.decoder_layers=2", "objectives=kl"]
+    again = Pipeline(load_recipe(path, [*reused, *other]), verify=False).run()
+    assert again["teacher"] == metrics["teacher"]
+    table = depth_table(group_runs([folder, tmp_path / "run"]), "kl")
+    assert [column.label for column in table.columns] == ["1+1", "1+2"]
+    cells = dict(table.rows)["kl"]
+    assert [cell.value for cell in cells] == [metrics["kl"]["kl"]["value"], again["kl"]["kl"]["value"]]
 
 
 def test_a_teacher_that_writes_anew_in_every_step_joins_as_table_4(finished, tmp_path):

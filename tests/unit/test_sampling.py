@@ -375,6 +375,19 @@ def test_the_models_own_generation_settings_take_no_part(family):
     assert model.generation_config is own
 
 
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_decoder_deeper_than_its_encoder_decodes(family):
+    layers = {"t5": {"num_layers": 1, "num_decoder_layers": 3}, "bart": {"encoder_layers": 1, "decoder_layers": 3}}
+    model = tiny_model(family, **layers[family])
+    prompts = prompts_of(model, family, [0, 1])
+    drawn = beam_search(model, prompts, num_beams=2, max_length=6)
+    assert family == "bart" or model.config.num_layers == 1
+    uncached = model.generate(
+        prompts.ids, attention_mask=prompts.mask.long(), num_beams=2, max_new_tokens=6, use_cache=False
+    )[:, 1:]
+    assert drawn.tokens.tolist() == uncached.tolist()
+
+
 def test_beams_use_the_encoder_output_that_is_there():
     model = tiny_model("bart")
     prompts = prompts_of(model, "bart", [0, 1])
