@@ -81,8 +81,8 @@ def _generate(model: Any, settings: GenerationConfig, inputs: dict[str, Any]) ->
 @contextmanager
 def _cache_for_decoder(config: Any) -> Iterator[None]:
     """Let `generate` make a cache as deep as a T5's decoder: it counts the encoder's layers, which may be fewer."""
-    before, wanted = getattr(config, "num_layers", None), getattr(config, "num_decoder_layers", None)
-    deeper = config.is_encoder_decoder and None not in (before, wanted) and wanted > before
+    before, wanted = getattr(config, "num_layers", 0), getattr(config, "num_decoder_layers", 0)
+    deeper = config.is_encoder_decoder and 0 < before < wanted
     if deeper:
         config.num_layers = wanted
     try:
