@@ -41,7 +41,9 @@ Source = Annotated[str | int | float | None, BeforeValidator(_source)]
 class Data(Section):
     """Where the text comes from."""
 
-    format: Annotated[str, BeforeValidator(_format), Field(json_schema_extra={"enum": list(FORMATS)})]
+    format: Annotated[str, BeforeValidator(_format), Field(json_schema_extra={"enum": list(FORMATS)})] = Field(
+        description="how the files are read"
+    )
     train: Source = Field(
         default=None, description="a path, two parallel paths, a split of hub, or a number (of a built-in format)"
     )
@@ -97,8 +99,10 @@ class Data(Section):
 class Tokenizer(Section):
     """A tokenizer trained on the data, or one by name or folder."""
 
-    vocab_size: Annotated[int, Field(ge=260)] | None = None  # 256 bytes and the special tokens
-    model: str | None = None
+    vocab_size: Annotated[int, Field(ge=260)] | None = Field(  # 256 bytes and the special tokens
+        default=None, description="of a byte-level tokenizer trained on the training data"
+    )
+    model: str | None = Field(default=None, description="a name or folder to load it from")
 
     @model_validator(mode="after")
     def _one_of(self) -> Tokenizer:
@@ -109,9 +113,11 @@ class Tokenizer(Section):
 class Teacher(Section):
     """A model built from its configuration and trained, or one by name or folder (which `training` fine-tunes)."""
 
-    model: str | None = None
-    config: dict[str, Any] | None = None
-    training: dict[str, Any] | None = None
+    model: str | None = Field(default=None, description="a name or folder to load it from")
+    config: dict[str, Any] | None = Field(
+        default=None, description="a Transformers configuration, model_type first, to build it from"
+    )
+    training: dict[str, Any] | None = Field(default=None, description="null: it is used as it is")
 
     @model_validator(mode="after")
     def _one_of(self) -> Teacher:
@@ -126,10 +132,14 @@ class Teacher(Section):
 class Student(Section):
     """Alternate layers of the teacher, a model built from a configuration, or one by name or folder."""
 
-    encoder_layers: Count | None = None
-    decoder_layers: Count | None = None
-    config: dict[str, Any] | None = None
-    model: str | None = None
+    encoder_layers: Count | None = Field(default=None, description="layers of the teacher's encoder that it keeps")
+    decoder_layers: Count | None = Field(
+        default=None, description="layers of the teacher's decoder, or of a decoder-only teacher, that it keeps"
+    )
+    config: dict[str, Any] | None = Field(
+        default=None, description="a Transformers configuration, model_type first, to build it from"
+    )
+    model: str | None = Field(default=None, description="a name or folder to load it from")
 
     @model_validator(mode="after")
     def _one_of(self) -> Student:
@@ -144,48 +154,54 @@ class Student(Section):
 class Store(Section):
     """What the teacher writes once, before training."""
 
-    draws: Annotated[int, Field(ge=1)] = 1
-    beams: Count = 5
+    draws: Annotated[int, Field(ge=1)] = Field(default=1, description="samples of every training input")
+    beams: Count = Field(default=5, description="width of the beam search whose output seqkd learns from")
     top_k: Annotated[int, Field(ge=0)] = Field(
         default=0, description="teacher log-probabilities kept per token; 0: none"
     )
-    batch_size: Count = 64
+    batch_size: Count = Field(default=64, description="sequences at once")
 
 
 class Predistill(Section):
     """The warm start of distilled students (Wen et al., 2023, section 3; Shleifer and Rush, 2020)."""
 
-    alpha_ce: Annotated[float, Field(ge=0)] = 0.8
-    alpha_mlm: Annotated[float, Field(ge=0)] = 0.2
-    alpha_hid: Annotated[float, Field(ge=0)] = 3.0
-    temperature: Annotated[float, Field(gt=0)] = 2.0
+    alpha_ce: Annotated[float, Field(ge=0)] = Field(
+        default=0.8, description="weight of the word-level divergence from the teacher"
+    )
+    alpha_mlm: Annotated[float, Field(ge=0)] = Field(default=0.2, description="weight of the likelihood of the text")
+    alpha_hid: Annotated[float, Field(ge=0)] = Field(
+        default=3.0, description="weight of the distance between hidden states"
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="of both models in the word-level divergence"
+    )
     normalize_hidden: bool = Field(default=False, description="layer-normalise hidden states before they are compared")
-    freeze_embeddings: bool = False
+    freeze_embeddings: bool = Field(default=False, description="leave the input embeddings as they are")
     text: Literal["data", "teacher"] | None = Field(
         default=None,
         description="what it learns to write: the data's completions, or the store's samples of the teacher; null: the "
         "former where the data has some",
     )
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict, description="of the warm start")
 
 
 class BertScore(Section):
     """The model whose hidden states BERTScore compares."""
 
-    model: str
-    layer: Count
+    model: str = Field(description="a local folder or a name on the hub")
+    layer: Count = Field(description="which of its hidden layers")
 
 
 class Evaluation(Section):
     """Decoding, sampling and intervals of the scores."""
 
-    num_beams: Count = 5
-    length_penalty: float = 1.0
+    num_beams: Count = Field(default=5, description="width of the beam search that writes the outputs; 1: greedy")
+    length_penalty: float = Field(default=1.0, description="of the beam search; above 0 favours long outputs")
     draws: Annotated[int, Field(ge=2)] = Field(default=5, description="samples per input for the risks and TeacherDist")
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=1000, description="resamples of the intervals; 0: no intervals"
     )
-    batch_size: Count = 64
+    batch_size: Count = Field(default=64, description="sequences at once")
     metrics: list[str] | None = Field(
         default=None,
         description="text metrics by name; null: all that need no download, METEOR where WordNet's files are, "
@@ -199,8 +215,8 @@ class ObjectiveEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: str
-    objective: str
+    name: str = Field(description="of the row and its folder; the objective's where it is left out")
+    objective: str = Field(description="a name of the table of objectives; further keys are its options")
     online: bool = Field(
         default=False,
         description="the teacher writes anew in every step, not once before training (Wen et al., 2023, Table 4)",
@@ -258,7 +274,7 @@ def _objectives(value: Any) -> Any:
 class Recipe(Section):
     """Everything one run does."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="of everything random in the run")
     output: str = Field(default="", description="the run's folder; empty: runs/ and the recipe's name")
     data: Data
     tokenizer: Tokenizer | None = Field(default=None, description="null: the teacher's")
@@ -266,7 +282,9 @@ class Recipe(Section):
     student: Student
     store: Store = Field(default_factory=Store)
     predistill: Predistill | None = None
-    objectives: Annotated[list[ObjectiveEntry], BeforeValidator(_objectives)]
+    objectives: Annotated[list[ObjectiveEntry], BeforeValidator(_objectives)] = Field(
+        description="a student is trained for each"
+    )
     training: dict[str, Any] = Field(default_factory=dict, description="of the objectives' students")
     evaluation: Evaluation = Field(default_factory=Evaluation)
     _name: str = PrivateAttr(default="run")

@@ -126,3 +126,14 @@ def test_a_proof_is_three_clicks_from_the_readme(site):
     for link in proofs:
         name, _, anchor = link.removeprefix("../").partition("#")
         assert anchor in pages[name].ids
+
+
+def test_every_key_of_a_recipe_has_a_meaning(site):
+    """Catches a key that the schema names and nobody explains."""
+    _, pages = site
+    rows = re.findall(
+        r"<tr class=\"row-(?:odd|even)\">(.*?)</tr>", pages["docs/reference/recipes.html"].text, re.DOTALL
+    )
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+    assert len(cells) > 60
+    assert not [row[0] for row in cells if not re.sub(r"<[^>]+>|\s", "", row[-1])]
