@@ -82,6 +82,14 @@ def run(recipe: RecipeName, settings: Settings = None, no_verify: NoVerify = Fal
 
 
 @app.command()
+def teacher(
+    recipe: RecipeName, settings: Settings = None, no_verify: NoVerify = False, verbose: Verbose = False
+) -> None:
+    """Up to the teacher alone: one by name, fine-tuned where its training says so, or one built and trained."""
+    draw.line(str(_run_until("teacher", recipe, settings, no_verify, verbose).folder.teacher))
+
+
+@app.command()
 def sample(recipe: RecipeName, settings: Settings = None, verbose: Verbose = False) -> None:
     """Up to the teacher's offline samples: the store that students learn from."""
     folder = _run_until("sample", recipe, settings, True, verbose).folder

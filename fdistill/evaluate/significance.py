@@ -8,8 +8,9 @@ standard deviation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -36,39 +37,62 @@ class Difference:
     p: float
 
 
-def paired_difference(
-    first: Sequence[Array], second: Sequence[Array], score: Score, *, resamples: int = 2000, seed: int = 0
-) -> Difference:
-    """Compare two models on one metric.
+def paired_differences(
+    rows: Mapping[str, Sequence[Array]], score: Score, *, resamples: int = 2000, seed: int = 0
+) -> dict[tuple[str, str], Difference]:
+    """Compare every two models on one metric, under the same resamples and swaps of test inputs.
 
     Args:
-        first, second: for each of the runs the statistics of the inputs, [N, K]; as many runs of both, the same inputs.
+        rows: for each model, for each of its runs the statistics of the inputs, [N, K]; as many runs of all, the same
+            inputs.
         score: from sums over inputs [R, K] to scores [R].
         resamples: of the interval, and of the test, whose least p is 1 / (1 + resamples).
         seed: of both.
 
+    Returns:
+        {(first, second): difference} in the order of `rows`.
+
     Source: Koehn (2004) for the bootstrap; Riezler and Maxwell (2005) for approximate randomisation.
     """
-    a, b = _stacked(first), _stacked(second)
-    if a.shape != b.shape:
-        raise DataError(
-            f"the two models were scored on {a.shape[1]} and {b.shape[1]} inputs in {len(a)} and {len(b)} runs; a paired "
-            "test needs the same ones."
-        )
+    stacked = {name: _stacked(runs) for name, runs in rows.items()}
+    shapes = {found.shape for found in stacked.values()}
+    if len(shapes) > 1:
+        told = ", ".join(f"{name}: {found.shape[1]} inputs, {len(found)} runs" for name, found in stacked.items())
+        raise DataError(f"a paired test needs the same inputs and runs of every model; here are {told}.")
+    pairs = list(combinations(stacked, 2))
+    totals = {name: found.sum(1)[:, None] for name, found in stacked.items()}  # [runs, 1, K]
+    values = {(a, b): float(_gap(totals[a], totals[b], score)[0]) for a, b in pairs}
+    drawn: dict[tuple[str, str], list[Array]] = {pair: [] for pair in pairs}
+    extreme = dict.fromkeys(pairs, 0)
     rng = np.random.default_rng(seed)
-    value = float(_gap(a.sum(1)[:, None], b.sum(1)[:, None], score)[0])
-    drawn, swapped = [], []
     for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
-        counts = _resampled(rng, size, a.shape[1])
-        drawn.append(_gap(counts @ a, counts @ b, score))
-        swap = rng.integers(0, 2, size=(size, a.shape[1])).astype(np.float64)  # [R, N]
-        moved = swap @ (b - a)  # [runs, R, K]
-        swapped.append(_gap(a.sum(1)[:, None] + moved, b.sum(1)[:, None] - moved, score))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
-    # swaps of what is equal give the same sums up to rounding
-    extreme = np.abs(np.concatenate(swapped)) >= abs(value) - 1e-9 * max(1.0, abs(value))
-    p = (1 + int(extreme.sum())) / (1 + resamples)
+        size, inputs = min(CHUNK, resamples - start), next(iter(shapes))[1]
+        counts = _resampled(rng, size, inputs)
+        swap = rng.integers(0, 2, size=(size, inputs)).astype(np.float64)  # [R, N]
+        sums = {name: counts @ found for name, found in stacked.items()}  # [runs, R, K]
+        part = {name: swap @ found for name, found in stacked.items()}
+        for a, b in pairs:
+            drawn[a, b].append(_gap(sums[a], sums[b], score))
+            swapped = _gap(totals[a] - part[a] + part[b], totals[b] - part[b] + part[a], score)
+            # swaps of what is equal give the same sums up to rounding
+            slack = 1e-9 * max(1.0, abs(values[a, b]))
+            extreme[a, b] += int((np.abs(swapped) >= abs(values[a, b]) - slack).sum())
+    return {
+        pair: _difference(values[pair], np.concatenate(drawn[pair]), (1 + extreme[pair]) / (1 + resamples))
+        for pair in pairs
+    }
+
+
+def paired_difference(
+    first: Sequence[Array], second: Sequence[Array], score: Score, *, resamples: int = 2000, seed: int = 0
+) -> Difference:
+    """Compare two models; see `paired_differences`."""
+    rows = {"first": first, "second": second}
+    return paired_differences(rows, score, resamples=resamples, seed=seed)["first", "second"]
+
+
+def _difference(value: float, drawn: Array, p: float) -> Difference:
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Difference(value, min(value, float(low)), max(value, float(high)), p)
 
 

@@ -14,6 +14,7 @@ from fdistill.report.claims import judge
 from fdistill.report.folder import Run
 from fdistill.report.page import Part, cards, machine, render, write_pages
 from fdistill.report.plots import draw_plots
+from fdistill.report.significance import report_tables
 from fdistill.report.tables import BESIDE, Estimates, Metrics
 
 OWN = ("seed", "output")  # what seeds of one experiment may differ in
@@ -105,7 +106,8 @@ def write_comparison(folders: Sequence[str | Path], out: str | Path) -> tuple[Pa
         + [f"fdistill report {' '.join(str(run.folder) for run in runs)} --out {out}"],
         details=[(f"Recipe of {run.folder}", run.recipe_text) for run in runs],
     )
-    write_pages(out, "comparison", page, parts)
+    seeds = groups[0].runs if len(groups) == 1 else ()
+    write_pages(out, "comparison", page, parts, report_tables(seeds) if seeds else ())
     return out / "comparison.html", parts
 
 

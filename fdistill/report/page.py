@@ -14,6 +14,7 @@ from fdistill.report.claims import Verdict, judge
 from fdistill.report.folder import Run
 from fdistill.report.online import online_tables
 from fdistill.report.plots import Drawn, draw_plots
+from fdistill.report.significance import report_tables
 from fdistill.report.tables import Metrics
 from fdistill.report.words import words
 
@@ -107,7 +108,7 @@ def write_report(root: str | Path) -> Path:
         details=[("Recipe", run.recipe_text), ("Environment, data fingerprints and score signatures", found)],
         timing=run.timing,
     )
-    write_pages(run.folder, "report", page, [part])
+    write_pages(run.folder, "report", page, [part], report_tables([run]))
     return run.folder / "report.html"
 
 
@@ -172,11 +173,12 @@ def cards(metrics: Metrics, objectives: Mapping[str, Mapping[str, Any]]) -> list
     return made
 
 
-def write_pages(folder: Path, name: str, page: str, parts: Sequence[Part]) -> None:
-    """Write a page, its tables and claims as Markdown, and its tables as LaTeX."""
+def write_pages(folder: Path, name: str, page: str, parts: Sequence[Part], more: Sequence[tables.Table] = ()) -> None:
+    """Write a page, its tables and claims as Markdown, and its tables as LaTeX; `more` tables go to the last two alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = [table for part in parts for table in part.tables]
-    _write(folder / f"{name}.md", "\n".join(text for part in parts for text in _markdown(part)))
+    made = [*(table for part in parts for table in part.tables), *more]
+    texts = [*(text for part in parts for text in _markdown(part)), *map(tables.markdown, more)]
+    _write(folder / f"{name}.md", "\n".join(texts))
     _write(folder / f"{name}.tex", "\n".join(tables.latex(table) for table in made))
     _write(folder / f"{name}.html", page)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fdistill.errors import FDistillError, closest
+from fdistill.errors import DataError, FDistillError, closest
 from fdistill.evaluate import LOWER_IS_BETTER, from_sums, statistics_of
-from fdistill.evaluate.significance import Difference, holm, paired_difference
+from fdistill.evaluate.significance import Difference, holm, paired_differences
 from fdistill.report.folder import Run
 from fdistill.report.tables import LABELS, Cell, Column, Table
 
@@ -36,7 +35,7 @@ def significance_tables(
     Raises:
         FDistillError: a metric that no two rows have scores of, or runs without scores.
     """
-    scored = [_Scored(run, _read_scores(run.folder)) for run in runs]
+    scored = [_Scored(run, read_scores(run.folder)) for run in runs]
     names = list(metrics) or [name for name in MAIN if len(_rows(scored, name)) > 1]
     return [_table(scored, name, resamples, seed) for name in names]
 
@@ -49,6 +48,16 @@ class _Scored:
     scores: Mapping[str, Mapping[str, Any]]
 
 
+def report_tables(runs: Sequence[Run]) -> list[Table]:
+    """Return the tables that belong to a report; none where runs kept no scores, or not of equally many test inputs."""
+    if any(not list((run.folder / "scores").glob("*.npz")) for run in runs):
+        return []
+    try:
+        return significance_tables(runs)
+    except DataError:
+        return []
+
+
 def _table(runs: Sequence[_Scored], metric: str, resamples: int, seed: int) -> Table:
     rows = _rows(runs, metric)
     if len(rows) < 2:
@@ -56,8 +65,11 @@ def _table(runs: Sequence[_Scored], metric: str, resamples: int, seed: int) -> T
         raise FDistillError(
             f"no two rows have per-input scores of {metric!r}.{closest(metric, known)} There are: {', '.join(known)}."
         )
-    pairs = list(combinations(rows, 2))
-    found = {pair: _difference(runs, metric, pair, resamples, seed) for pair in pairs}
+    name = statistics_of(metric)
+    statistics = {row: [run.scores[row][name] for run in runs] for row in rows}
+    score = partial(from_sums, metric, inputs=len(statistics[rows[0]][0]))
+    found = paired_differences(statistics, score, resamples=resamples, seed=seed)
+    pairs = list(found)
     adjusted = dict(zip(pairs, holm([found[pair].p for pair in pairs]), strict=True))
     digits = 3 if metric in LOWER - {"ter"} else 2
     columns = [Column(row, row, digits, better=None) for row in rows]
@@ -97,13 +109,6 @@ def _cell(
     return Cell(value, low, high, digits, rank)
 
 
-def _difference(runs: Sequence[_Scored], metric: str, pair: tuple[str, str], resamples: int, seed: int) -> Difference:
-    name = statistics_of(metric)
-    first, second = ([run.scores[row][name] for run in runs] for row in pair)
-    score = partial(from_sums, metric, inputs=len(first[0]))
-    return paired_difference(first, second, score, resamples=resamples, seed=seed)
-
-
 def _rows(runs: Sequence[_Scored], metric: str) -> list[str]:
     """Rows with scores of a metric in every run, in the run's order."""
     name = statistics_of(metric)
@@ -116,7 +121,7 @@ def _metrics(runs: Sequence[_Scored]) -> set[str]:
     return {name for run in runs for row in run.run.metrics.values() for name in row if statistics_of(name) in held}
 
 
-def _read_scores(folder: Path) -> dict[str, dict[str, Any]]:
+def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
     """{row: {name: statistics [N, K]}} of a run."""
     files = sorted((folder / "scores").glob("*.npz"))
     if not files:

@@ -18,6 +18,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "scipy")
 COMMANDS = [
     "demo",
     "run",
+    "teacher",
     "sample",
     "predistill",
     "train",

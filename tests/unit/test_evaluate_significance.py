@@ -79,7 +79,7 @@ def test_seeds_are_averaged_and_a_seed_twice_is_one():
 
 
 def test_other_inputs_are_refused():
-    with pytest.raises(DataError, match="scored on 3 and 4 inputs"):
+    with pytest.raises(DataError, match="first: 3 inputs, 1 runs, second: 4 inputs, 1 runs"):
         paired_difference([np.zeros((3, 1))], [np.zeros((4, 1))], mean(3))
     with pytest.raises(DataError, match="need the same test inputs"):
         paired_difference([np.zeros((3, 1)), np.zeros((4, 1))], [np.zeros((3, 1))] * 2, mean(3))

@@ -9,8 +9,9 @@ import yaml
 
 from fdistill.cli import run
 from fdistill.errors import FDistillError
+from fdistill.report import write_comparison, write_report
 from fdistill.report.folder import Run
-from fdistill.report.significance import significance_tables
+from fdistill.report.significance import report_tables, significance_tables
 from fdistill.report.tables import latex, markdown
 
 N = 60
@@ -76,6 +77,18 @@ def test_the_command_takes_seeds_of_one_experiment(tmp_path, capsys):
     assert "means over 2 runs" in " ".join(capsys.readouterr().out.split())
     assert "means over 2 runs" in (out / "significance.md").read_text()
     assert (out / "significance.tex").read_text().count(r"\begin{table}") == 1
+
+
+def test_reports_end_with_them(tmp_path):
+    one, two = (make_run(tmp_path / f"s{seed}", seed) for seed in (0, 1))
+    write_report(one)
+    assert "### Differences: BLEU" in (one / "report.md").read_text()
+    write_comparison([one, two], tmp_path / "both")
+    assert "means over 2 runs" in (tmp_path / "both" / "comparison.tex").read_text()
+    fewer = make_run(tmp_path / "s2", 2, inputs=N - 1)  # rows of other inputs cannot be paired
+    assert report_tables([Run(one), Run(fewer)]) == []
+    with pytest.raises(FDistillError, match="need the same test inputs"):
+        significance_tables([Run(one), Run(fewer)], ["kl"])
 
 
 def test_other_experiments_unknown_metrics_and_old_runs_are_refused(tmp_path):
