@@ -8,7 +8,13 @@ JOINT = re.compile(r"(?<=\w)([_./:=]+)(?=\w)")
 
 def with_breaks(body: str) -> str:
     """A page's HTML with optional line breaks inside its inline code."""
-    return INLINE.sub(lambda name: JOINT.sub(r"\1<wbr>", name[0]), body)
+    return INLINE.sub(lambda name: _broken(name[0]), body)
+
+
+def _broken(name: str) -> str:
+    if name.startswith("-"):  # an option is one word
+        return f'<span class="whole">{name}</span>'
+    return JOINT.sub(r"\1<wbr>", name)
 
 
 def _page(app, pagename, templatename, context, doctree):
