@@ -58,5 +58,6 @@ html_copy_source = False
 html_show_sphinx = False
 html_additional_pages = {"index": "to_docs.html"}
 templates_path = ["_templates"]
+highlight_language = "text"  # of blocks that name none: commands, mostly
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
