@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 ROW_VALUES = ("tokens", "log_odds", "log_ratio")
 
+#: α of the skewed divergences and of the alpha divergence, where a term names no other.
+SKEW, POWER = 0.1, 0.5
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -218,7 +221,7 @@ def chi2(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 @register(formula="(Σ p^α q^(1-α) - 1)/(α(α-1))", generator="(t^α - αt + α - 1)/(α(α-1))")
-def alpha(log_p: Tensor, log_q: Tensor, *, alpha: float = 0.5) -> Tensor:
+def alpha(log_p: Tensor, log_q: Tensor, *, alpha: float = POWER) -> Tensor:
     """Alpha divergence (Cressie-Read power divergence), shape [...], ≥ 0, no unit; α other than 0 and 1."""
     absent = (log_p == -math.inf) & (log_q == -math.inf)
     power = (alpha * log_p + (1 - alpha) * log_q).masked_fill(absent, -math.inf).exp()
@@ -226,15 +229,15 @@ def alpha(log_p: Tensor, log_q: Tensor, *, alpha: float = 0.5) -> Tensor:
 
 
 @register(formula="Σ p log(p/(αp + (1-α)q))", generator="t log(t/(αt + 1 - α))")
-def skew_kl(log_p: Tensor, log_q: Tensor, *, alpha: float = 0.1) -> Tensor:
+def skew_kl(log_p: Tensor, log_q: Tensor, *, alpha: float = SKEW) -> Tensor:
     """Skewed KL, KL(p ‖ αp + (1-α)q), in nats, shape [...], in [0, -log α] (DistiLLM, Ko et al., 2024)."""
-    return kl_to_middle(log_p, log_q, log_odds=_constant_log_odds(log_q, alpha))
+    return kl_to_middle(log_p, log_q, log_odds=constant_log_odds(log_q, alpha))
 
 
 @register(formula="Σ q log(q/(αq + (1-α)p))", generator="-log(α + (1-α)t)")
-def skew_rkl(log_p: Tensor, log_q: Tensor, *, alpha: float = 0.1) -> Tensor:
+def skew_rkl(log_p: Tensor, log_q: Tensor, *, alpha: float = SKEW) -> Tensor:
     """Skewed reverse KL, KL(q ‖ αq + (1-α)p), in nats, shape [...], in [0, -log α] (DistiLLM, Ko et al., 2024)."""
-    return reverse_kl_to_middle(log_p, log_q, log_odds=-_constant_log_odds(log_q, alpha))
+    return reverse_kl_to_middle(log_p, log_q, log_odds=-constant_log_odds(log_q, alpha))
 
 
 @register(formula="Σ (p - q) log(p/q)", generator="(t - 1) log t", symmetric=True)
@@ -243,5 +246,6 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
     return kl(log_p, log_q) + reverse_kl(log_p, log_q)
 
 
-def _constant_log_odds(like: Tensor, weight: float) -> Tensor:
+def constant_log_odds(like: Tensor, weight: float) -> Tensor:
+    """log odds of one weight for every row of `like` [..., V], shape [...]."""
     return like.new_full(like.shape[:-1], math.log(weight) - math.log1p(-weight))

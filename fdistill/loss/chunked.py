@@ -1,183 +1,218 @@
 """Value and gradient a few rows at a time: the loss's gradient is formed in the forward pass and only it is kept.
 
 A row's factor in the loss is known before the row is read (step-wise gradients hold functions of the prefix constant), so
-each chunk is softmaxed, evaluated and differentiated while it sits in the cache, and no [N, V] tensor exists beside the
-logits' own gradient; with `LinearLogits` not even that.
+each chunk is softmaxed, evaluated and differentiated (`slopes`) while it sits in the cache, and no [N, V] tensor exists
+beside the logits' own gradient; behind a head (`LinearLogits`) not even that, and a block's logits give way to their gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fdistill.logits import LinearLogits
+from fdistill.loss.gradients import DenseGradient, HeadGradient, student_inputs
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows, TeacherRows, TopKRows, at_tokens
-from fdistill.loss.steps import TermRows, pair_log_probs
+from fdistill.loss.slopes import Chunk, Distribution, all_finite
+from fdistill.loss.steps import TermRows
 
 #: Elements of one chunk of log-probabilities: small enough for a core's cache on CPU, large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
 
+#: Logits of one block of rows behind a head: a matrix product wants more rows at once than a softmax does.
+HEAD_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
+
+#: From the token log-probabilities known so far, teacher's and student's [N], to the terms' rows.
+Terms = Callable[[Tensor | None, Tensor], list[TermRows]]
+
 
 @dataclass(frozen=True)
 class RowResults:
-    """What a pass over the rows leaves, detached: a value per term, the student's token log-probability and entropy, [N] each."""
+    """What a pass over the rows leaves, detached, [N] each: a value per term, both models' token log-probabilities, entropy.
+
+    `token_log_p` is None where nobody asked.
+    """
 
     terms: list[Tensor]
+    token_log_p: Tensor | None
     token_log_q: Tensor
     entropy: Tensor
 
 
-def chunks(rows: int, vocab_size: int, device: torch.device, heads: bool) -> Iterator[slice]:
-    """Slices of at most that many rows; a head's matrix product wants more rows at once than a softmax does."""
-    size = max(1, CHUNK_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
-    if heads:
-        size = max(size, 256)
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
+def chunks(rows: int, vocab_size: int, device: torch.device) -> Iterator[slice]:
+    """Slices of as many rows as a chunk holds."""
+    return _slices(rows, vocab_size, CHUNK_ELEMENTS.get(device.type, 1 << 22))
 
 
+def _slices(rows: int, vocab_size: int, elements: int) -> Iterator[slice]:
+    size = max(1, elements // vocab_size)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+@torch.no_grad()
 def token_log_probs(
-    student: StudentRows, teacher: TeacherRows, tokens: Tensor, vocab_size: int
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of every row's token under teacher and student, [N] each, without gradients."""
-    ours, theirs = [], []
-    heads = isinstance(student, LinearRows) or isinstance(teacher, LinearRows)
-    with torch.no_grad():
-        for part in chunks(len(tokens), vocab_size, tokens.device, heads):
-            log_p, log_q = pair_log_probs(student, teacher, part)
-            ours.append(at_tokens(log_q, tokens[part]))
-            if log_p is not None:
-                theirs.append(at_tokens(log_p, tokens[part]))
-    empty = tokens.new_zeros(0, dtype=student.dtype)
-    log_p_tokens = teacher.token_log_probs if isinstance(teacher, TopKRows) else torch.cat([empty, *theirs])
-    return log_p_tokens, torch.cat([empty, *ours])
+    student: StudentRows, teacher: TeacherRows | None, tokens: Tensor, vocab_size: int
+) -> tuple[Tensor | None, Tensor]:
+    """Log-probability of every row's token under teacher and student, [N] each; None for a teacher that is not there."""
+    ours = _rows_at_tokens(student, tokens, vocab_size)
+    if teacher is None or isinstance(teacher, TopKRows):
+        return None if teacher is None else teacher.token_log_probs, ours
+    return _rows_at_tokens(teacher, tokens, vocab_size), ours
 
 
-class _Gradients:
-    """Where the gradients of the student's inputs are summed up, chunk by chunk."""
-
-    def __init__(self, student: StudentRows, needs: list[bool]) -> None:
-        self.student = student
-        inputs = student_inputs(student)
-        # A head's gradient is a sum over many chunks: in the working precision.
-        dtypes = [x.dtype if number == 0 else student.dtype for number, x in enumerate(inputs)]
-        self.sums: list[Tensor | None] = [
-            torch.zeros_like(x, dtype=dtype) if need else None
-            for x, dtype, need in zip(inputs, dtypes, needs, strict=True)
-        ]
-
-    def add(self, part: slice, grads: tuple[Tensor | None, ...]) -> None:
-        if isinstance(self.student, DenseRows):
-            (total,), (grad,) = self.sums, grads
-            if total is None or grad is None:
-                return
-            if self.student.index is None:
-                total[part] = grad
-            else:
-                total.index_copy_(0, self.student.index[part], grad.to(total.dtype))
-            return
-        for position, (total, grad) in enumerate(zip(self.sums, grads, strict=True)):
-            if total is None or grad is None:
-                continue
-            if position == 0:
-                total[part] = grad
-            else:
-                total += grad
+def _at_tokens(logits: Tensor, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+    """Log-probability of one token per row, chunk by chunk: [n, V] and [n] to [n]."""
+    parts = chunks(len(tokens), logits.shape[-1], tokens.device)
+    found = [at_tokens(logits[part].to(dtype).log_softmax(-1), tokens[part]) for part in parts]
+    return torch.cat([tokens.new_zeros(0, dtype=dtype), *found])
 
 
-def student_inputs(student: StudentRows) -> list[Tensor]:
-    """The tensors whose gradients are wanted: flat logits, or hidden rows, head and bias."""
-    if isinstance(student, DenseRows):
-        return [student.logits]
-    head = student.head
-    return [student.hidden, head.weight] + ([] if head.bias is None else [head.bias])
+def _rows_at_tokens(rows: StudentRows, tokens: Tensor, vocab_size: int) -> Tensor:
+    blocks = _blocks(len(tokens), rows, None, vocab_size, tokens.device)
+    found = [_at_tokens(rows.logits_of(block), tokens[block], rows.dtype) for block in blocks]
+    return torch.cat([tokens.new_zeros(0, dtype=rows.dtype), *found])
 
 
-def _leaf_rows(student: StudentRows, part: slice, needs: list[bool]) -> tuple[StudentRows, list[Tensor]]:
-    """The chunk's rows on leaves of their own, so that differentiating the chunk touches nothing else."""
-    if isinstance(student, DenseRows):
-        leaves = [student.part(part).detach().requires_grad_(needs[0])]
-        return DenseRows(leaves[0], None, student.dtype), leaves
-    inputs = student_inputs(student)
-    leaves = [inputs[0][part].detach(), *(x.detach() for x in inputs[1:])]
-    leaves = [leaf.requires_grad_(need) for leaf, need in zip(leaves, needs, strict=True)]
-    bias = leaves[2] if len(leaves) == 3 else None
-    head = LinearLogits(leaves[0], leaves[1], bias, student.head.scale, student.head.softcap)
-    return LinearRows(head, leaves[0], student.dtype), leaves
+def _blocks(
+    rows: int, student: StudentRows, teacher: TeacherRows | None, vocab_size: int, device: torch.device
+) -> Iterator[slice]:
+    """Slices whose logits exist at one time: a chunk of dense rows, or as many as a head takes."""
+    if isinstance(student, LinearRows) or isinstance(teacher, LinearRows):
+        return _slices(rows, vocab_size, HEAD_ELEMENTS.get(device.type, 1 << 24))
+    return chunks(rows, vocab_size, device)
 
 
-class _ChunkedLoss(torch.autograd.Function):
-    """Σ_rows coefficient · Σ_terms value, with the gradient of the student's inputs formed on the way."""
+class _Workspace:
+    """The tensors of one chunk, used again by the next: two a model and two scratch ones, [n, V] each."""
 
-    @staticmethod
-    def forward(ctx: Any, work: _Work, *inputs: Tensor) -> Tensor:
-        needs = list(ctx.needs_input_grad[1:])
-        gradients = _Gradients(work.student, needs)
-        loss = work.coefficients.new_zeros(())
-        for part in work.parts():
-            loss = loss + work.one_chunk(part, needs, gradients)
-        ctx.save_for_backward(*(s for s in gradients.sums if s is not None))
-        ctx.present = [s is not None for s in gradients.sums]
-        ctx.dtypes = [x.dtype for x in inputs]
-        return loss
+    def __init__(self, rows: int, vocab_size: int, like: Tensor, dtype: torch.dtype, teacher: bool) -> None:
+        def pair() -> tuple[Tensor, Tensor]:
+            shape = rows, vocab_size
+            return torch.empty(shape, dtype=dtype, device=like.device), torch.empty(
+                shape, dtype=dtype, device=like.device
+            )
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        saved = iter(ctx.saved_tensors)
-        grads = [next(saved) if there else None for there in ctx.present]
-        scaled = [
-            None if g is None else (g * grad_loss.to(g.dtype)).to(d) for g, d in zip(grads, ctx.dtypes, strict=True)
-        ]
-        return (None, *scaled)
+        self.student, self.scratch = pair(), pair()
+        self.teacher = pair() if teacher else None
+
+    def fill(self, teacher_logits: Tensor | None, student_logits: Tensor) -> Chunk:
+        n = len(student_logits)
+        teacher = None
+        if teacher_logits is not None and self.teacher is not None:
+            teacher = Distribution(teacher_logits, self.teacher[0][:n], self.teacher[1][:n])
+        student = Distribution(student_logits, self.student[0][:n], self.student[1][:n])
+        return Chunk(teacher, student, (self.scratch[0][:n], self.scratch[1][:n]))
 
 
 @dataclass
-class _Work:
+class _Pass:
+    """One pass over the rows: what it reads, and what it finds of every row."""
+
     student: StudentRows
     teacher: TeacherRows | None
     tokens: Tensor
-    terms: list[TermRows]
+    terms: Terms
+    streams: bool
     coefficients: Tensor
     vocab_size: int
-    values: list[list[Tensor]]
-    token_log_q: list[Tensor]
-    entropy: list[Tensor]
 
-    def parts(self) -> Iterator[slice]:
-        heads = isinstance(self.student, LinearRows) or isinstance(self.teacher, LinearRows)
-        return chunks(len(self.tokens), self.vocab_size, self.tokens.device, heads)
+    def __post_init__(self) -> None:
+        #: By chunk: the terms' values, and the student's entropy and token log-probability.
+        self.found: list[list[Tensor]] = []
+        #: By block, what the terms' rows were told of their prefixes.
+        self.asked: list[list[list[Tensor]]] = []
+        self.token_log_q = torch.zeros_like(self.coefficients)
+        self.token_log_p: Tensor | None = None
+        if isinstance(self.teacher, TopKRows):
+            self.token_log_p = self.teacher.token_log_probs
+        elif self.teacher is not None:
+            self.token_log_p = torch.zeros_like(self.coefficients)
 
-    def one_chunk(self, part: slice, needs: list[bool], gradients: _Gradients) -> Tensor:
-        with torch.enable_grad():
-            student, leaves = _leaf_rows(self.student, part, needs)
-            with torch.no_grad():
-                log_p = self._teacher_part(part)
-            log_q = student.log_probs()
-            values = [term.value(self.teacher, log_p, log_q, part) for term in self.terms]
-            loss = (self.coefficients[part] * sum(values)).sum() if values else log_q.new_zeros(())
-        if any(needs) and loss.requires_grad:
-            wanted = [leaf for leaf in leaves if leaf.requires_grad]
-            found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
-            gradients.add(part, tuple(next(found) if leaf.requires_grad else None for leaf in leaves))
-        with torch.no_grad():
-            self._record(part, log_q.detach(), values)
-        return loss.detach()
+    def run(self, gradient: DenseGradient | HeadGradient | None) -> Tensor:
+        """Read every row, and form the gradient if one is wanted; return Σ coefficients · Σ_terms values."""
+        dense_teacher = None if isinstance(self.teacher, TopKRows) else self.teacher
+        device = self.tokens.device
+        terms = [] if self.streams else self.terms(None, self.token_log_q)
+        workspace = None
+        rooms: list[Tensor | None] = []
+        for block in _blocks(len(self.tokens), self.student, self.teacher, self.vocab_size, device):
+            if not rooms:
+                readers = self.student, dense_teacher
+                rooms = [x.buffer(block.stop) if isinstance(x, LinearRows) else None for x in readers]
+            logits = self.student.logits_of(block, rooms[0])
+            theirs = None if dense_teacher is None else dense_teacher.logits_of(block, rooms[1])
+            if self.streams:
+                self._read_tokens(block, logits, theirs)
+                terms = self.terms(self.token_log_p, self.token_log_q)
+                self.asked.append([[x[block] for x in term.prefix_numbers()] for term in terms])
+            out = None if gradient is None else gradient.target(block, logits)
+            for part in chunks(len(logits), self.vocab_size, device):
+                if workspace is None:
+                    dtype, has_teacher = self.student.dtype, dense_teacher is not None
+                    workspace = _Workspace(part.stop, self.vocab_size, logits, dtype, has_teacher)
+                chunk = workspace.fill(None if theirs is None else theirs[part], logits[part])
+                whole = slice(block.start + part.start, block.start + part.stop)
+                self._one_chunk(chunk, whole, terms, None if out is None else out[part])
+            if gradient is not None and out is not None:
+                gradient.take(block, logits, out)
+        values = self.results()[0]
+        return (self.coefficients * sum(values)).sum() if values else self.coefficients.new_zeros(())
 
-    def _teacher_part(self, part: slice) -> Tensor | None:
-        if self.teacher is None or isinstance(self.teacher, TopKRows):
-            return None
-        return self.teacher.log_probs(part)
+    def results(self) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Values by term, entropies, and token log-probabilities of the student, [N] each."""
+        if not self.found:
+            empty = self.coefficients.new_zeros(0)
+            return [empty for _ in self.terms(self.token_log_p, self.token_log_q)], empty, empty
+        *values, entropies, tokens = [torch.cat(column) for column in zip(*self.found, strict=True)]
+        return values, entropies, tokens
 
-    def _record(self, part: slice, log_q: Tensor, values: list[Tensor]) -> None:
-        for store, value in zip(self.values, values, strict=True):
-            store.append(value.detach())
-        self.token_log_q.append(at_tokens(log_q, self.tokens[part]))
-        self.entropy.append(entropy(log_q))
+    def told_the_truth(self, final: list[TermRows]) -> bool:
+        """Whether rows were told of their prefixes what is known at the end: a weight that looks ahead changes till then."""
+        return all(
+            torch.allclose(torch.cat([block[term][number] for block in self.asked]), numbers, equal_nan=True)
+            for term, rows in enumerate(final)
+            for number, numbers in enumerate(rows.prefix_numbers())
+            if self.asked
+        )
+
+    def _read_tokens(self, block: slice, logits: Tensor, theirs: Tensor | None) -> None:
+        """Both models' log-probabilities of the block's tokens, before its weights are asked for."""
+        for rows, into in ((logits, self.token_log_q), (theirs, self.token_log_p)):
+            if rows is not None and into is not None:
+                into[block] = _at_tokens(rows, self.tokens[block], self.student.dtype)
+
+    def _one_chunk(self, chunk: Chunk, whole: slice, terms: list[TermRows], out: Tensor | None) -> None:
+        values = []
+        pull: Tensor | float = 0.0
+        token_log_q, entropies = chunk.q.at(self.tokens[whole]), _entropy(chunk)
+        for number, term in enumerate(terms):
+            if out is None:
+                log_p = None if chunk.p is None else chunk.p.log_probs
+                values.append(term.value(self.teacher, log_p, chunk.q.log_probs, whole))
+                continue
+            found = term.slope(self.teacher, chunk, whole)
+            values.append(found.value)
+            factor = self.coefficients[whole] * found.factor
+            if number == 0:
+                torch.mul(found.slope, factor.unsqueeze(-1), out=out)
+            else:
+                out.addcmul_(found.slope, factor.unsqueeze(-1))
+            pull = pull - factor * found.total
+        if isinstance(pull, Tensor) and out is not None:
+            out.addcmul_(chunk.q.exps, pull.unsqueeze(-1) / chunk.q.scale)
+        elif out is not None:
+            out.zero_()
+        self.found.append([*values, entropies, token_log_q])
+
+
+def _entropy(chunk: Chunk) -> Tensor:
+    q = chunk.q
+    energy = torch.mul(q.exps, q.shifted, out=chunk.scratch[0]).sum(-1, keepdim=True)
+    found = (q.offset - energy / q.scale).squeeze(-1)
+    return found if all_finite(found) else entropy(q.log_probs)
 
 
 def entropy(log_q: Tensor) -> Tensor:
@@ -185,26 +220,60 @@ def entropy(log_q: Tensor) -> Tensor:
     return -(log_q.exp() * log_q.clamp(min=torch.finfo(log_q.dtype).min)).sum(-1)
 
 
+class _ChunkedLoss(torch.autograd.Function):
+    """Σ_rows coefficient · Σ_terms value, with the gradient of the student's inputs formed on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, work: _Pass, *inputs: Tensor) -> Tensor:
+        needs = list(ctx.needs_input_grad[1:])
+        if not any(needs):
+            return work.run(None)
+        student = work.student
+        gradient = DenseGradient(student) if isinstance(student, DenseRows) else HeadGradient(student, needs)
+        loss = work.run(gradient)
+        found = gradient.found()
+        ctx.present = [x is not None for x in found]
+        ctx.dtypes = [x.dtype for x in inputs]
+        ctx.save_for_backward(*(x for x in found if x is not None))
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        saved = iter(ctx.saved_tensors)
+        grads = [next(saved) if there else None for there in ctx.present]
+        if float(grad_loss) != 1.0:  # a copy, because a second backward pass may ask again
+            grads = [None if g is None else g * grad_loss.to(g.dtype) for g in grads]
+        return (None, *(None if g is None else g.to(dtype) for g, dtype in zip(grads, ctx.dtypes, strict=True)))
+
+
 @torch.compiler.disable
 def chunked_loss(
     student: StudentRows,
     teacher: TeacherRows | None,
     tokens: Tensor,
-    terms: list[TermRows],
+    terms: Terms,
     coefficients: Tensor,
     vocab_size: int,
+    streams: bool = False,
 ) -> tuple[Tensor, RowResults]:
     """Σ_n coefficients[n] · Σ_terms value_n with its gradient, and every row's numbers.
 
     Args:
+        terms: the terms' rows, asked once, or before every block if `streams`.
         coefficients: what each row counts in the loss, [N], constants.
         vocab_size: V, from which the size of a chunk follows.
+        streams: the rows are in order of their steps, and a row's weights follow from the tokens before it: both
+            models' token log-probabilities are then read block by block, from the logits that the loss needs anyway. If
+            a weight turns out to have looked ahead, everything is done again with the weights known.
     """
-    work = _Work(student, teacher, tokens, terms, coefficients, vocab_size, [[] for _ in terms], [], [])
+    work = _Pass(student, teacher, tokens, terms, streams, coefficients, vocab_size)
     loss = _ChunkedLoss.apply(work, *student_inputs(student))
-    empty = coefficients.new_zeros(0)
-    return loss, RowResults(
-        [torch.cat([empty, *values]) for values in work.values],
-        torch.cat([empty, *work.token_log_q]),
-        torch.cat([empty, *work.entropy]),
-    )
+    values, entropies, token_log_q = work.results()
+    if not streams:
+        return loss, RowResults(values, None, token_log_q, entropies)
+    final = terms(work.token_log_p, work.token_log_q)
+    if not work.told_the_truth(final):
+        loss, found = chunked_loss(student, teacher, tokens, lambda *_: final, coefficients, vocab_size)
+        return loss, replace(found, token_log_p=work.token_log_p)
+    return loss, RowResults(values, work.token_log_p, work.token_log_q, entropies)

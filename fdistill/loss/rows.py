@@ -25,12 +25,12 @@ class DenseRows:
     index: Tensor | None
     dtype: torch.dtype
 
-    def part(self, part: slice = ALL) -> Tensor:
-        """The logits of those rows as they came, [n, V]."""
+    def logits_of(self, part: slice = ALL, buffer: Tensor | None = None) -> Tensor:
+        """The logits of those rows as they came, [n, V]; `buffer` is not needed."""
         return self.logits[part] if self.index is None else self.logits.index_select(0, self.index[part])
 
     def log_probs(self, part: slice = ALL) -> Tensor:
-        return self.part(part).to(self.dtype).log_softmax(-1)
+        return self.logits_of(part).to(self.dtype).log_softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,23 @@ class LinearRows:
     hidden: Tensor
     dtype: torch.dtype
 
+    def logits_of(self, part: slice = ALL, buffer: Tensor | None = None) -> Tensor:
+        """The logits of those rows, [n, V], formed now: in `buffer` [≥ n, V] where given, without a gradient."""
+        head, hidden = self.head, self.hidden[part]
+        if buffer is None or head.weight.dtype != hidden.dtype or torch.is_autocast_enabled(hidden.device.type):
+            return head.dense(hidden)
+        scaled = hidden if head.scale == 1.0 else hidden * head.scale
+        logits = torch.mm(scaled, head.weight.t(), out=buffer[: len(hidden)])
+        if head.bias is not None:
+            logits.add_(head.bias)
+        return logits if head.softcap is None else logits.div_(head.softcap).tanh_().mul_(head.softcap)
+
+    def buffer(self, rows: int) -> Tensor:
+        """Room for the logits of that many rows."""
+        return self.hidden.new_empty(rows, self.head.vocab_size)
+
     def log_probs(self, part: slice = ALL) -> Tensor:
-        return self.head.dense(self.hidden[part]).to(self.dtype).log_softmax(-1)
+        return self.logits_of(part).to(self.dtype).log_softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,13 @@ def unmasked_index(mask: Tensor) -> Tensor | None:
     flat = mask.reshape(-1)
     index = flat.nonzero().squeeze(-1)
     return None if index.numel() == flat.numel() else index
+
+
+def unmasked_by_step(mask: Tensor) -> Tensor:
+    """Flat positions of unmasked steps, first steps first, int64 [N]: what a row's prefix holds comes before the row."""
+    batch, steps = mask.shape
+    by_step = mask.t().reshape(-1).nonzero().squeeze(-1)
+    return by_step % batch * steps + by_step // batch
 
 
 def select(values: Tensor, index: Tensor | None) -> Tensor:

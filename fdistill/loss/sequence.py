@@ -11,9 +11,9 @@ from fdistill.errors import ObjectiveError
 from fdistill.logits import LinearLogits, Logits
 from fdistill.loss.chunked import chunked_loss, entropy, token_log_probs
 from fdistill.loss.contract import Batch, check_batch
-from fdistill.loss.rows import at_tokens, rows_of, scatter, select, unmasked_index
+from fdistill.loss.rows import at_tokens, rows_of, scatter, select, unmasked_by_step, unmasked_index
 from fdistill.loss.score import score_function_part
-from fdistill.loss.steps import batch_prefix, pair_log_probs, teacher_token_log_probs, term_rows
+from fdistill.loss.steps import TermRows, batch_prefix, pair_log_probs, teacher_token_log_probs, term_rows
 from fdistill.objectives import Objective
 from fdistill.prefix import Prefix, first_steps, sums_before
 
@@ -122,21 +122,28 @@ def _rows(batch: Batch, index: Tensor | None):
 
 def _chunked_steps(batch: Batch, coefficients: Tensor) -> tuple[Tensor, _Steps]:
     """Σ coefficients · steps with its gradient formed on the way, for objectives whose gradient is step-wise."""
-    index = unmasked_index(batch.mask)
+    reads_prefix = batch.objective.needs_prefix(batch.source)
+    streams = reads_prefix and isinstance(batch.student, LinearLogits)
+    index = unmasked_by_step(batch.mask) if streams else unmasked_index(batch.mask)
     student, teacher = _rows(batch, index)
     tokens = select(batch.tokens, index).long()
     vocab_size = batch.student.vocab_size if isinstance(batch.student, LinearLogits) else batch.student.shape[-1]
-    prefix = None
-    if teacher is not None and batch.objective.needs_prefix(batch.source):
-        prefix = batch_prefix(batch, index, *token_log_probs(student, teacher, tokens, vocab_size))
-    rows = term_rows(batch, tokens, index, prefix)
+
+    def rows_given(token_log_p: Tensor | None, token_log_q: Tensor) -> list[TermRows]:
+        return term_rows(batch, tokens, index, batch_prefix(batch, index, token_log_p, token_log_q))
+
     weights = select(coefficients, index)
-    loss, found = chunked_loss(student, teacher, tokens, rows, weights, vocab_size)
+    tokens_first = token_log_probs(student, teacher, tokens, vocab_size) if reads_prefix and not streams else None
+    ask = rows_given if tokens_first is None else lambda *_: rows_given(*tokens_first)
+    loss, found = chunked_loss(student, teacher, tokens, ask, weights, vocab_size, streams)
+    seen = (found.token_log_p, found.token_log_q) if tokens_first is None else tokens_first
+    prefix = batch_prefix(batch, index, *seen) if reads_prefix else None
+    names = [term.name for term in batch.objective.terms_of(batch.source)]
     total = sum(found.terms) if found.terms else torch.zeros_like(found.token_log_q)
     return loss, _Steps(
         scatter(total, index, batch.mask),
         None,
-        {row.term.name: (weights * value).sum() for row, value in zip(rows, found.terms, strict=True)},
+        {name: (weights * value).sum() for name, value in zip(names, found.terms, strict=True)},
         scatter(found.token_log_q, index, batch.mask),
         scatter(found.entropy, index, batch.mask),
         prefix,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fdistill.loss.contract import Batch
 from fdistill.loss.rows import ALL, StudentRows, TeacherRows, TopKRows, at_tokens, scatter, select
+from fdistill.loss.slopes import Chunk, Slope, all_finite, apply_slope, coarse_slope
 from fdistill.objectives import Term
 from fdistill.prefix import Prefix, prefix_statistics
 
@@ -38,6 +39,28 @@ class TermRows:
         # A weight of 0 ends the matter, also where the value it multiplies is infinite.
         factor = self.factor[part]
         return factor * value.masked_fill(factor == 0, 0.0)
+
+    def prefix_numbers(self) -> list[Tensor]:
+        """What the rows' prefixes decide: factor and keyword arguments, [N] each."""
+        known = [values for name, values in self.knowledge.items() if name != "tokens"]
+        return known if self.factor is None else [self.factor, *known]
+
+    def slope(self, teacher: TeacherRows | None, chunk: Chunk, part: slice) -> Slope:
+        """Weighted value of the term on some rows, [n], and its slope in the student's log-probabilities, [n, V]."""
+        known = {name: values[part] for name, values in self.knowledge.items()}
+        function = self.term.function.function
+        if isinstance(teacher, TopKRows) and self.term.function.needs_teacher:
+            found = coarse_slope(function, teacher, part, chunk, known)
+        else:
+            found = apply_slope(function, chunk, known)
+        if self.factor is None:
+            return replace(found, value=self.term.weight * found.value, factor=self.term.weight * found.factor)
+        factor = self.factor[part]
+        if not all_finite(found.value):
+            dead = factor == 0
+            slope, total = found.slope.masked_fill(dead.unsqueeze(-1), 0.0), found.total.masked_fill(dead, 0.0)
+            found = Slope(found.value.masked_fill(dead, 0.0), slope, total, found.factor)
+        return replace(found, value=factor * found.value, factor=factor * found.factor)
 
 
 def term_rows(batch: Batch, tokens: Tensor, index: Tensor | None, prefix: Prefix | None) -> list[TermRows]:

@@ -45,7 +45,10 @@ FEW_ROWS = 64
 
 
 def has_linear_head(model: Any) -> bool:
-    """Tell whether `linear_logits` holds for this model: a family known above, and a head that nothing has wrapped."""
+    """Tell whether `linear_logits` holds for this model: a family known above, and a head that nothing has wrapped.
+
+    A head whose weights are sharded over devices is not whole here; its module must be called to gather them.
+    """
     head = model.get_output_embeddings()
     if model.config.model_type not in KNOWN_HEADS or type(head) is not nn.Linear:
         return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "tests/unit/test_checks.py")
 BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
+SLOPED = (*BATCHES, "tests/properties/test_backend_slopes.py")
 BASELINES = ("tests/properties/test_backend_baselines.py",)
 
 
@@ -29,6 +30,8 @@ ROWS = "fdistill/loss/rows.py"
 STEPS = "fdistill/loss/steps.py"
 SCORE = "fdistill/loss/score.py"
 CHUNKED = "fdistill/loss/chunked.py"
+GRADIENTS = "fdistill/loss/gradients.py"
+SLOPES = "fdistill/loss/slopes.py"
 SEQUENCE = "fdistill/loss/sequence.py"
 LOGITS = "fdistill/logits.py"
 ADAPTERS = "fdistill/models/adapters.py"
@@ -267,12 +270,45 @@ MUTANTS: tuple[Mutant, ...] = (
         BASELINES,
     ),
     Mutant(SEQUENCE, "weights ignored", "return expanded.detach()", "return torch.ones_like(expanded)"),
-    Mutant(CHUNKED, "a chunk's gradient overwrites the last", "total += grad", "total.copy_(grad)", BATCHES),
+    Mutant(
+        GRADIENTS,
+        "a block's gradient of the head overwrites the last",
+        "self.weight.addmm_(back.t(), scaled)",
+        "self.weight.copy_(back.t() @ scaled)",
+        BATCHES,
+    ),
+    Mutant(GRADIENTS, "the hidden states' gradient unscaled", "else found * head.scale", "else found", BATCHES),
+    Mutant(GRADIENTS, "the cap's slope lost", "if head.softcap is not None:", "if False:", BATCHES),
     Mutant(
         CHUNKED,
-        "the last chunk dropped",
-        "for start in range(0, rows, size):",
-        "for start in range(0, max(rows - 1, 1), size):",
+        "the last row dropped",
+        "for start in range(0, rows, size))",
+        "for start in range(0, max(rows - 1, 1), size))",
+        BATCHES,
+    ),
+    Mutant(CHUNKED, "the pull of the normaliser lost", "pull = pull - factor * found.total", "pass", SLOPED),
+    Mutant(
+        CHUNKED,
+        "the second term's slope overwrites the first's",
+        "out.addcmul_(found.slope, factor.unsqueeze(-1))",
+        "torch.mul(found.slope, factor.unsqueeze(-1), out=out)",
+        BATCHES,
+    ),
+    Mutant(CHUNKED, "weights that look ahead believed", "if not work.told_the_truth(final):", "if False:", BATCHES),
+    Mutant(
+        SLOPES,
+        "total variation's slope of the other sign",
+        "slope, slope.sum(-1), 0.5)",
+        "slope, slope.sum(-1), -0.5)",
+        SLOPED,
+    ),
+    Mutant(SLOPES, "the middle's weight on the wrong model", "-(-log_odds).sigmoid())", "-log_odds.sigmoid())", SLOPED),
+    Mutant(SLOPES, "a bucket's slope not shared out", "found.slope[:, -1:] / others", "found.slope[:, -1:]", SLOPED),
+    Mutant(
+        STEPS,
+        "a slope without its term's weight",
+        "factor=self.term.weight * found.factor",
+        "factor=found.factor",
         BATCHES,
     ),
     Mutant(CHUNKED, "the incoming gradient ignored", "(g * grad_loss.to(g.dtype))", "g", BATCHES),

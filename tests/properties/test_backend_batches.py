@@ -7,9 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fdistill import LinearLogits, TopKLogits, objective, sequence_loss, step_losses
+from fdistill import LinearLogits, Objective, Term, TopKLogits, objective, sequence_loss, step_losses
 from fdistill.checks.cases import CASES
 from fdistill.loss import chunked
+from fdistill.loss.rows import ALL, LinearRows
+from tests.tolerances import FLOAT64_BACKEND
 
 BY_LABEL = {case.label: case for case in CASES}
 SOURCED = [(case.label, source) for case in CASES for source in objective(case.name, **case.options).sources]
@@ -123,7 +125,9 @@ def test_chunks_and_autograd_agree(label, source, monkeypatch):
     plain = (weights * step_losses(made, source, **{**batch, "student_logits": student})).sum() / 2
     (truth,) = torch.autograd.grad(plain, student)
     assert torch.allclose(loss, plain.detach(), rtol=1e-12)
-    assert torch.allclose(grad, truth, rtol=1e-10, atol=1e-14)
+    # A shifted generator subtracts numbers of the size of r f'(r), up to 1e6 in this batch, and they round.
+    noise = FLOAT64_BACKEND * max(1.0, float(truth.abs().max())) if case.name == "f_divergence" else 1e-14
+    assert torch.allclose(grad, truth, rtol=1e-10, atol=noise)
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
@@ -141,7 +145,8 @@ def test_a_head_is_the_logits_it_stands_for(label, source, softcap, monkeypatch)
     leaves = [draw(4, 6, 5).requires_grad_(), draw(9, 5).requires_grad_(), draw(9).requires_grad_()]
     teacher = LinearLogits(draw(4, 6, 3), draw(9, 3), draw(9), 2.0, softcap)
     student = LinearLogits(*leaves, 0.5, softcap)
-    monkeypatch.setattr(chunked, "chunks", lambda rows, *_: (slice(i, min(i + 4, rows)) for i in range(0, rows, 4)))
+    monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 45)
+    monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", 18)
     lazy = sequence_loss(made, source, **{**batch, "student_logits": student, "teacher_logits": teacher}).loss
     dense = {**batch, "student_logits": student.dense(), "teacher_logits": teacher.dense()}
     whole = sequence_loss(made, source, **dense).loss
@@ -243,3 +248,55 @@ def test_a_batch_without_an_unmasked_step_is_zero():
         for source in made.sources:
             loss, grad = loss_and_gradient(made, source, batch)
             assert loss == 0 and (grad == 0).all()
+
+
+def heads(seed, vocab=9, rows=(4, 6)):
+    noise = torch.Generator().manual_seed(seed)
+    return [
+        LinearLogits(
+            torch.randn(*rows, 5, generator=noise, dtype=torch.float64),
+            torch.randn(vocab, 5, generator=noise, dtype=torch.float64),
+        )
+        for _ in range(2)
+    ]
+
+
+def test_the_prefix_ratio_takes_no_third_pass_over_a_head(monkeypatch):
+    """Catches a pass over the vocabulary for the tokens' log-probabilities alone: every row's logits are formed once."""
+    student, teacher = heads(5)
+    batch = {**random_batch(), "student_logits": student, "teacher_logits": teacher}
+    formed = []
+    plain = LinearRows.logits_of
+
+    def watched(self, part=ALL, buffer=None):
+        formed.append(part)
+        return plain(self, part, buffer)
+
+    monkeypatch.setattr(LinearRows, "logits_of", watched)
+    monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 45)
+    sequence_loss(objective("js", middle="sequence"), "student", **batch)
+    rows = int(batch["mask"].sum())
+    assert sum(part.stop - part.start for part in formed) == 2 * rows
+
+
+def test_a_weight_that_looks_ahead_is_still_right_behind_a_head(monkeypatch):
+    """Catches weights taken from token log-probabilities that are not known yet; the weight here reads the last step's ratio."""
+    student, teacher = heads(6)
+    made = Objective(
+        (Term("student", "tvd", prefix_weight=lambda s: s.log_ratio[:, -1:].sigmoid().expand_as(s.log_ratio)),)
+    )
+    batch = random_batch()
+    monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 45)
+    lazy = sequence_loss(made, "student", **{**batch, "student_logits": student, "teacher_logits": teacher})
+    dense = {**batch, "student_logits": student.dense(), "teacher_logits": teacher.dense()}
+    assert torch.allclose(lazy.loss, sequence_loss(made, "student", **dense).loss, rtol=1e-12)
+
+
+def test_a_second_backward_pass_gives_the_same_gradient():
+    """Catches a gradient that the first backward pass consumed or scaled in place."""
+    batch = random_batch()
+    student = batch["student_logits"].clone().requires_grad_()
+    loss = sequence_loss(objective("kl"), "teacher", **{**batch, "student_logits": student}).loss
+    (once,) = torch.autograd.grad(3 * loss, student, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, student)
+    assert torch.allclose(once, 3 * again, rtol=1e-14)

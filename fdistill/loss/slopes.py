@@ -1,0 +1,326 @@
+"""Closed-form slopes of the word-level divergences: how a value moves with the student's log-probabilities.
+
+With s_y = ∂D/∂log q_y, every log q_y taken as free, the gradient with respect to the logits z (log q = z - logsumexp z) is
+s - q Σ s, so adding a multiple of q to s changes nothing; the forms here use that to be short. Each has its eager twin in
+`fdistill.divergences`, and tests hold the two together; a function without a form here is differentiated by autograd.
+
+A form works in two scratch tensors of its chunk and may leave NaN where a probability is zero: the caller looks at the
+values and, where one is not finite, asks autograd instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdistill import divergences
+from fdistill.loss.rows import TopKRows
+
+#: A probability below this counts as this where a form divides by it.
+TINY = 1e-37
+
+
+class Distribution:
+    """Next-token distributions of some rows, normalised only where somebody asks.
+
+    With x the logits less their maximum, log probs = x - offset and probs = e^x / scale; normalising happens in place, and
+    then offset is 0 and scale 1.
+
+    Attributes:
+        shifted: x, or the log-probabilities, [n, V].
+        exps: e^x, or the probabilities, [n, V].
+        offset, scale: [n, 1].
+    """
+
+    def __init__(self, logits: Tensor, shifted: Tensor, exps: Tensor) -> None:
+        """Read logits [n, V] of any dtype into two tensors of the working precision."""
+        if logits.dtype != shifted.dtype:
+            logits = exps.copy_(logits)
+        self.shifted = torch.sub(logits, logits.amax(-1, keepdim=True), out=shifted)
+        self.exps = torch.exp(shifted, out=exps)
+        self.scale = exps.sum(-1, keepdim=True)
+        self.offset = self.scale.log()
+        self._normalised = [False, False]
+
+    @classmethod
+    def of_log_probs(cls, log_probs: Tensor, probs: Tensor) -> Distribution:
+        """What is normalised already."""
+        made = cls.__new__(cls)
+        made.shifted, made.exps = log_probs, probs
+        made.scale, made.offset = probs.new_ones(len(probs), 1), probs.new_zeros(len(probs), 1)
+        made._normalised = [True, True]
+        return made
+
+    @property
+    def log_probs(self) -> Tensor:
+        if not self._normalised[0]:
+            self._normalised[0] = True
+            self.shifted.sub_(self.offset)
+            self.offset = torch.zeros_like(self.offset)
+        return self.shifted
+
+    @property
+    def probs(self) -> Tensor:
+        if not self._normalised[1]:
+            self._normalised[1] = True
+            self.exps.mul_(self.scale.reciprocal())
+            self.scale = torch.ones_like(self.scale)
+        return self.exps
+
+    def at(self, tokens: Tensor) -> Tensor:
+        """Log-probability of one token per row, [n]."""
+        return (self.shifted.gather(-1, tokens.unsqueeze(-1)) - self.offset).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Teacher's and student's distributions on some rows, and two scratch tensors of their shape.
+
+    `p` is None where the teacher is not read, or is known by its top k alone.
+    """
+
+    p: Distribution | None
+    q: Distribution
+    scratch: tuple[Tensor, Tensor]
+
+    @property
+    def teacher(self) -> Distribution:
+        assert self.p is not None
+        return self.p
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A divergence on some rows and its slope.
+
+    Attributes:
+        value: [n].
+        slope: [n, V]; ∂D/∂log q is factor · slope, up to a multiple of q.
+        total: Σ slope, [n].
+        factor: a number, or one a row, [n].
+    """
+
+    value: Tensor
+    slope: Tensor
+    total: Tensor
+    factor: float | Tensor = 1.0
+
+
+SlopeFunction = Callable[..., Slope]
+
+SLOPES: dict[Callable[..., Tensor], SlopeFunction] = {}
+
+
+def slope_of(function: Callable[..., Tensor]) -> Callable[[SlopeFunction], SlopeFunction]:
+    """Enter a closed form into `SLOPES` under the word-level function that it differentiates."""
+
+    def enter(form: SlopeFunction) -> SlopeFunction:
+        SLOPES[function] = form
+        return form
+
+    return enter
+
+
+def autograd_slope(function: Callable[..., Tensor], log_q: Tensor) -> Slope:
+    """The slope of any function of log q [n, V] -> [n], by autograd."""
+    with torch.enable_grad():
+        leaf = log_q.detach().requires_grad_()
+        value = function(leaf)
+        if not value.requires_grad:
+            return Slope(value, torch.zeros_like(log_q), torch.zeros_like(value))
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+    return Slope(value.detach(), slope, slope.sum(-1))
+
+
+@slope_of(divergences.kl)
+def _kl(chunk: Chunk) -> Slope:
+    """s = -p."""
+    p, q = chunk.teacher, chunk.q
+    weighted = torch.sub(p.shifted, q.shifted, out=chunk.scratch[0]).mul_(p.exps).sum(-1, keepdim=True)
+    value = weighted / p.scale - p.offset + q.offset
+    return Slope(value.squeeze(-1), p.exps, p.scale.squeeze(-1), -p.scale.reciprocal().squeeze(-1))
+
+
+@slope_of(divergences.reverse_kl)
+def _reverse_kl(chunk: Chunk) -> Slope:
+    """s = q log(q/p)."""
+    p, q = chunk.teacher, chunk.q
+    slope = torch.sub(q.shifted, p.shifted, out=chunk.scratch[0]).mul_(q.exps)
+    total = slope.sum(-1, keepdim=True)
+    value = total / q.scale - q.offset + p.offset
+    return Slope(value.squeeze(-1), slope, total.squeeze(-1), q.scale.reciprocal().squeeze(-1))
+
+
+@slope_of(divergences.tvd)
+def _tvd(chunk: Chunk) -> Slope:
+    """s = ½ sign(q - p) q."""
+    q = chunk.q.probs
+    difference, other = chunk.scratch
+    torch.sub(q, chunk.teacher.probs, out=difference)
+    value = 0.5 * torch.abs(difference, out=other).sum(-1)
+    slope = difference.sign_().mul_(q)
+    return Slope(value, slope, slope.sum(-1), 0.5)
+
+
+@slope_of(divergences.nll)
+def _nll(chunk: Chunk, *, tokens: Tensor) -> Slope:
+    """s = -1 at the token."""
+    slope = chunk.scratch[0].zero_().scatter_(-1, tokens.unsqueeze(-1), 1.0)
+    value = -chunk.q.at(tokens)
+    return Slope(value, slope, torch.ones_like(value), -1.0)
+
+
+@slope_of(divergences.cross_entropy_to_teacher)
+def _cross_entropy_to_teacher(chunk: Chunk) -> Slope:
+    """s = -q log p."""
+    p, q = chunk.teacher, chunk.q
+    slope = torch.mul(p.shifted, q.exps, out=chunk.scratch[0])
+    total = slope.sum(-1, keepdim=True)
+    value = p.offset - total / q.scale
+    return Slope(value.squeeze(-1), slope, total.squeeze(-1), -q.scale.reciprocal().squeeze(-1))
+
+
+def _over_middle(this: Tensor, other: Tensor, weight: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """this/m and its logarithm, m = weight · this + (1 - weight) · other; exactly 1 and 0 where the two agree."""
+    ratio, log_ratio = chunk.scratch
+    floored = torch.clamp(this, min=TINY, out=ratio)
+    middle = torch.lerp(other, floored, weight.unsqueeze(-1), out=log_ratio)
+    torch.div(floored, middle, out=ratio)
+    return ratio, torch.log(ratio, out=log_ratio)
+
+
+@slope_of(divergences.kl_to_middle)
+def _kl_to_middle(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+    """s = -(1-w) q p/m."""
+    p, q = chunk.teacher.probs, chunk.q.probs
+    ratio, log_ratio = _over_middle(p, q, log_odds.sigmoid(), chunk)
+    value = log_ratio.mul_(p).sum(-1)
+    slope = ratio.mul_(q)
+    return Slope(value, slope, slope.sum(-1), -(-log_odds).sigmoid())
+
+
+@slope_of(divergences.reverse_kl_to_middle)
+def _reverse_kl_to_middle(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+    """s = q (log(q/m) - (1-w) q/m)."""
+    own, q = (-log_odds).sigmoid(), chunk.q.probs
+    ratio, log_ratio = _over_middle(q, chunk.teacher.probs, own, chunk)
+    value = log_ratio.mul_(q).sum(-1)
+    slope = log_ratio.addcmul_(ratio.mul_(q), -own.unsqueeze(-1))
+    return Slope(value, slope, slope.sum(-1))
+
+
+@slope_of(divergences.js)
+def _js(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+    """s = (1-w) q log(q/m)."""
+    p, q = chunk.teacher.probs, chunk.q.probs
+    weight, own = log_odds.sigmoid(), (-log_odds).sigmoid()
+    _, log_ratio = _over_middle(p, q, weight, chunk)
+    teacher_half = log_ratio.mul_(p).sum(-1)
+    _, log_ratio = _over_middle(q, p, own, chunk)
+    slope = log_ratio.mul_(q)
+    student_half = slope.sum(-1)
+    return Slope(weight * teacher_half + own * student_half, slope, student_half, own)
+
+
+@slope_of(divergences.skew_kl)
+def _skew_kl(chunk: Chunk) -> Slope:
+    return _kl_to_middle(chunk, log_odds=divergences.constant_log_odds(chunk.q.exps, divergences.SKEW))
+
+
+@slope_of(divergences.skew_rkl)
+def _skew_rkl(chunk: Chunk) -> Slope:
+    return _reverse_kl_to_middle(chunk, log_odds=-divergences.constant_log_odds(chunk.q.exps, divergences.SKEW))
+
+
+@slope_of(divergences.hellinger)
+def _hellinger(chunk: Chunk) -> Slope:
+    """s = -½ √(pq)."""
+    root_p, root_q = chunk.scratch
+    torch.mul(chunk.teacher.log_probs, 0.5, out=root_p).exp_()
+    torch.mul(chunk.q.log_probs, 0.5, out=root_q).exp_()
+    value = 0.5 * (root_p - root_q).square_().sum(-1)
+    slope = root_p.mul_(root_q)
+    return Slope(value, slope, slope.sum(-1), -0.5)
+
+
+@slope_of(divergences.chi2)
+def _chi2(chunk: Chunk) -> Slope:
+    """s = q (1 - t²) with t = p/q."""
+    less_one, weighted = chunk.scratch
+    torch.sub(chunk.teacher.log_probs, chunk.q.log_probs, out=less_one).expm1_()
+    torch.mul(less_one, chunk.q.probs, out=weighted)
+    value = (weighted * less_one).sum(-1)
+    slope = less_one.add_(2.0).mul_(weighted)
+    return Slope(value, slope, slope.sum(-1), -1.0)
+
+
+@slope_of(divergences.alpha)
+def _alpha(chunk: Chunk) -> Slope:
+    """s = -(1/α) p^α q^(1-α)."""
+    a = divergences.POWER
+    power, other = chunk.scratch
+    torch.lerp(chunk.q.log_probs, chunk.teacher.log_probs, a, out=power).exp_()
+    torch.lerp(chunk.q.probs, chunk.teacher.probs, a, out=other)
+    value = torch.sub(power, other, out=other).sum(-1) / (a * (a - 1))
+    return Slope(value, power, power.sum(-1), -1.0 / a)
+
+
+@slope_of(divergences.jeffreys)
+def _jeffreys(chunk: Chunk) -> Slope:
+    """s = q log(q/p) - p."""
+    p = chunk.teacher.probs
+    difference, other = chunk.scratch
+    torch.sub(chunk.q.log_probs, chunk.teacher.log_probs, out=difference)
+    forward = torch.mul(difference, p, out=other).sum(-1)
+    slope = difference.mul_(chunk.q.probs)
+    backward = slope.sum(-1)
+    return Slope(backward - forward, slope.sub_(p), backward - 1.0)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is infinite or NaN; one small sum, because it is asked of every chunk."""
+    return math.isfinite(float(values.sum()))
+
+
+def apply_slope(function: Callable[..., Tensor], chunk: Chunk, known: dict[str, Any]) -> Slope:
+    """The closed form where there is one and its values are finite, autograd's answer otherwise."""
+    form = SLOPES.get(function)
+    if form is not None:
+        found = form(chunk, **known)
+        if all_finite(found.value):
+            return found
+    log_p = None if chunk.p is None else chunk.p.log_probs
+    return autograd_slope(lambda log_q: function(log_p, log_q, **known), chunk.q.log_probs)
+
+
+def coarse_slope(
+    function: Callable[..., Tensor], teacher: TopKRows, part: slice, chunk: Chunk, known: dict[str, Any]
+) -> Slope:
+    """The slope of a divergence between both models merged to the teacher's k likeliest tokens and one bucket.
+
+    A token of the bucket moves the bucket by its share of it: s_y = s_bucket q_y / q_bucket.
+    """
+    form = SLOPES.get(function)
+    ids, log_p = teacher.ids[part], teacher.log_probs_of_ids[part]
+    if form is not None:
+        log_q, q = chunk.q.log_probs.gather(-1, ids), chunk.q.probs.gather(-1, ids)
+        merged = ids.shape[-1] < chunk.q.probs.shape[-1]
+        if merged:
+            others = chunk.scratch[0].copy_(chunk.q.probs).scatter_(-1, ids, 0.0).sum(-1, keepdim=True)
+            log_p = torch.cat([log_p, teacher.tail[part].unsqueeze(-1)], dim=-1)
+            log_q, q = torch.cat([log_q, others.log()], dim=-1), torch.cat([q, others], dim=-1)
+        scratch = torch.empty_like(q), torch.empty_like(q)
+        p = Distribution.of_log_probs(log_p, log_p.exp())
+        found = form(Chunk(p, Distribution.of_log_probs(log_q, q), scratch), **known)
+        if all_finite(found.value):
+            slope = chunk.scratch[0]
+            if merged:
+                torch.mul(chunk.q.probs, found.slope[:, -1:] / others, out=slope)
+            slope.scatter_(-1, ids, found.slope[:, : ids.shape[-1]])
+            return Slope(found.value, slope, found.total, found.factor)
+    return autograd_slope(lambda log_q: function(*teacher.coarsened(log_q, part), **known), chunk.q.log_probs)
