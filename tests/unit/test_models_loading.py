@@ -1,11 +1,16 @@
 """Models from disk (safetensors only) and from configurations."""
 
+import json
+import sys
+
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from fdistill.errors import FDistillError, RecipeError, VocabularyError
 from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
+from fdistill.models.text import SPECIAL
 from tests.model_kit import CONFIGS, DECODER_ONLY, FAMILIES, TEXTS, tiny_model, tokenizer_of
 
 
@@ -98,3 +103,82 @@ def test_a_built_model_generates_with_plain_transformers_after_loading(tmp_path)
     build_model(CONFIGS["gpt2"], tokenizer_of("gpt2")).save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False).shape[1] <= 5
+
+
+# --------------------------------------------------------------------------- GGUF
+
+
+def gguf_name(name):
+    """What llama.cpp calls a weight of Transformers' Llama."""
+    parts = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "model.layers": "blk",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "post_attention_layernorm": "ffn_norm",
+        "input_layernorm": "attn_norm",
+        "lm_head": "output",
+    }
+    for ours, theirs in parts.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def write_gguf(file, model, tokenizer):
+    """A model and its tokenizer as one GGUF file of float32 weights, rotary halves interleaved as llama.cpp has them."""
+    gguf = pytest.importorskip("gguf")
+    writer, config = gguf.GGUFWriter(str(file), "llama"), model.config
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    words = sorted(state["vocab"], key=state["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_types([gguf.TokenType.CONTROL if word in SPECIAL else gguf.TokenType.NORMAL for word in words])
+    writer.add_token_merges([" ".join(pair) for pair in state["merges"]])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, tensor in model.state_dict().items():
+        array = tensor.float().numpy()
+        for kind, count in heads.items():
+            if kind in name:
+                halves = array.reshape(count, 2, array.shape[0] // count // 2, array.shape[1])
+                array = halves.swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_a_model_and_a_tokenizer(tmp_path):
+    model, tokenizer = tiny_model("llama", torch.float32), tokenizer_of("llama")
+    write_gguf(tmp_path / "tiny.gguf", model, tokenizer)
+    loaded = load_model(str(tmp_path / "tiny.gguf"))
+    assert loaded.dtype == torch.float32 and type(loaded) is type(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    again = load_tokenizer(tmp_path / "tiny.gguf")
+    assert again.eos_token_id == tokenizer.eos_token_id
+    assert again(TEXTS[1], add_special_tokens=False)["input_ids"] == tokenizer(TEXTS[1])["input_ids"]
+
+
+def test_gguf_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(FDistillError, match=r"pip install fdistill\[gguf\]"):
+            load(tmp_path / "tiny.gguf")
