@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -44,7 +45,7 @@ def load_model(
         return KINDS[found].from_pretrained(path, dtype=dtype or torch.float32, trust_remote_code=remote_code, **kwargs)
     except FDistillError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise FDistillError(
             f"cannot load a model from {path!r}: {_first_line(error)} Give a folder that holds config.json and "
             "model.safetensors (weights in other formats are not opened), or a name that the hub knows."

@@ -14,7 +14,7 @@ from typing import Any
 from fdistill.errors import FDistillError
 
 STAGING = ".writing-"  # a folder that is being filled has this name until it is whole
-WHOLE = "whole"  # a file that a checkpoint gets last, so that one without it was cut off
+WHOLE = "whole"  # a file that a checkpoint gets last, so that one without it was cut off: checksums of the others
 
 
 class RunFolder:
@@ -44,7 +44,16 @@ class RunFolder:
 
     def record(self, stage: str) -> dict[str, Any]:
         """Return what is recorded of a stage: {"inputs", "complete"}, or {} if it never began."""
-        return read_json(self.checkpoints / stage / "stage.json", {})
+        path = self.checkpoints / stage / "stage.json"
+        try:
+            return read_json(path, {})
+        except FDistillError:
+            output = self.root / stage
+            mend = f"both {path.parent} and {output}" if output.exists() else str(path.parent)
+            raise FDistillError(
+                f"{path} is damaged, and nobody can tell what {output} was made from. Put the file back from a copy, "
+                f"or delete {mend} to make it again."
+            ) from None
 
     def is_complete(self, stage: str, output: Path) -> bool:
         """Return whether a stage has run to its end and its output is still there."""
@@ -78,6 +87,10 @@ class RunFolder:
         write_json(folder / "stage.json", {"complete": False, "inputs": inputs})
         return True
 
+    def reopen(self, stage: str) -> None:
+        """Let a complete stage run once more over its own output, to mend it."""
+        write_json(self.checkpoints / stage / "stage.json", {**self.record(stage), "complete": False})
+
     def complete(self, stage: str) -> None:
         """Record that a stage's output is in place, and drop the checkpoints that only served to resume it."""
         folder = self.checkpoints / stage
@@ -106,7 +119,13 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of the folder; the lock goes with the process, however it ends."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise FDistillError(
+                f"the output {self.root} is a file, or lies below one, and a folder is needed. Give another with "
+                "--set output=FOLDER."
+            ) from None
         with open(self.root / ".lock", "w", encoding="utf-8") as file:
             try:
                 import fcntl
@@ -133,6 +152,23 @@ class RunFolder:
             entry["seconds"] = round(entry["seconds"] + time.perf_counter() - start, 3)
             entry["attempts"] += 1
             write_json(self.timing, timing)
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Say in one line what PyTorch and safetensors say in their own words when a file cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        refused = ("No space left", "os error", "PytorchStreamWriter", "inline_container.cc")
+        if not any(words in str(error) for words in refused):
+            raise
+        raise FDistillError(
+            f"cannot write to {path}: the disk is full, or refuses ({str(error).strip().splitlines()[0]}). Free some space "
+            "and run the same command again: it goes on where it stopped."
+        ) from error
 
 
 def fingerprint(value: Any) -> str:

@@ -1,10 +1,11 @@
 """What the stages of a run read: splits, models, lengths, and what each stage is made from, by which a change is noticed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fdistill.errors import FDistillError
 from fdistill.pipeline.environment import default_device
 from fdistill.pipeline.folder import RunFolder, fingerprint, flatten
 from fdistill.pipeline.training import arguments
@@ -55,7 +56,7 @@ class RunInputs:
         """Return the run's tokenizer, which all models share."""
         from fdistill.models import load_tokenizer
 
-        return load_tokenizer(str(self.folder.teacher))
+        return self._read(load_tokenizer, self.folder.teacher)
 
     @cached_property
     def device(self) -> str:
@@ -119,7 +120,18 @@ class RunInputs:
     def _load(self, folder: Path) -> Any:
         from fdistill.models import load_model
 
-        return load_model(str(folder))
+        return self._read(load_model, folder)
+
+    def _read(self, load: Callable[[str], Any], folder: Path) -> Any:
+        """What this run made and now cannot read was damaged since; the mend is to make that one thing again."""
+        try:
+            return load(str(folder))
+        except FDistillError as error:
+            problem = str(error).partition(" Give a folder")[0]
+            raise FDistillError(
+                f"{problem} It was whole when this run made it: put it back from a copy, or delete {folder} and run the "
+                "same command again, which makes it once more."
+            ) from error
 
     def _draws_of(self, objective: Any, store: Mapping[str, Any]) -> str:
         """The fingerprint of the draws that an objective reads: of samples it does not matter whether there are beams too."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from fdistill.errors import FDistillError
+from fdistill.errors import FDistillError, StoreError
 from fdistill.evaluate import RestaurantsTruth
 from fdistill.pipeline.environment import environment
 from fdistill.pipeline.evaluation import Evaluator, assemble, row_path
@@ -110,7 +110,24 @@ class Pipeline(RunInputs):
                 progress=display,
             )
 
+        self._mend_store()
         self._stage("store", "sampling from the teacher", work)
+
+    def _mend_store(self) -> None:
+        """Let the stage run again where a store that students still need was damaged: it makes what is broken anew."""
+        made = self.inputs()
+        waiting = [
+            name for name in made if name.startswith("students/") and not self.folder.is_complete(name, made[name][1])
+        ]
+        if not waiting or not self.folder.is_complete("store", self.folder.store):
+            return
+        from fdistill.store import TeacherStore
+
+        try:
+            TeacherStore.open(self.folder.store).verify()
+        except StoreError as error:
+            logger.warning("%s", error)
+            self.folder.reopen("store")
 
     def _predistill(self) -> None:
         if self.recipe.predistill is None:

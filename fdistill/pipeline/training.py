@@ -1,5 +1,7 @@
 """What training stages share: arguments from a recipe's section, progress, checkpoints, resuming, the final folder."""
 
+import hashlib
+import json
 import logging
 import shutil
 import time
@@ -9,7 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from fdistill.pipeline.folder import WHOLE, replace_folder, write_json
+from fdistill.errors import FDistillError
+from fdistill.pipeline.folder import WHOLE, full_disk, replace_folder, write_json
 from fdistill.pipeline.progress import Update
 
 logger = logging.getLogger("fdistill")
@@ -42,12 +45,17 @@ def train(trainer: Any, folder: Path, update: Update) -> None:
     checkpoint = last_checkpoint(folder)
     if checkpoint:
         logger.info("continuing from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with full_disk(folder):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     write_json(folder / "history.json", [_plain(entry) for entry in trainer.state.log_history])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; what a dying process left half written is removed."""
+    """Return the newest whole checkpoint; what a dying process left half written is removed.
+
+    Raises:
+        FDistillError: a file of it is not what was written.
+    """
     whole = []
     for path in folder.glob("checkpoint-*"):
         step = path.name.rpartition("-")[2]
@@ -55,12 +63,45 @@ def last_checkpoint(folder: Path) -> Path | None:
             whole.append((int(step), path))
         else:
             shutil.rmtree(path, ignore_errors=True)
-    return max(whole)[1] if whole else None
+    if not whole:
+        return None
+    newest = max(whole)[1]
+    damaged = _damaged(newest)
+    if damaged:
+        before = f"from {sorted(whole)[-2][1].name}" if len(whole) > 1 else "from its beginning"
+        raise FDistillError(
+            f"{newest / damaged} is damaged or gone: it is not what training wrote. Delete {newest} and run the same "
+            f"command again: training goes on {before}."
+        )
+    return newest
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of every file that this process wrote; other ranks may still be writing their random states."""
+    files = [p for p in sorted(checkpoint.iterdir()) if p.is_file() and p.name != WHOLE]
+    found = {}
+    for path in files:
+        if not path.name.startswith("rng_state_"):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _damaged(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that is not what its list of checksums says, or None."""
+    written = (checkpoint / WHOLE).read_text(encoding="utf-8")
+    try:
+        expected: dict[str, str] = json.loads(written or "{}")
+    except ValueError:
+        return WHOLE
+    found = _checksums(checkpoint)
+    return next((name for name, digest in expected.items() if found.get(name) != digest), None)
 
 
 def save_model(trainer: Any, target: Path) -> None:
     """Write a folder that loads with plain from_pretrained: safetensors, tokenizer, generation config, model card."""
-    replace_folder(target, lambda folder: trainer.save_model(str(folder)))
+    with full_disk(target):
+        replace_folder(target, lambda folder: trainer.save_model(str(folder)))
 
 
 class _Progress(TrainerCallback):
@@ -94,7 +135,8 @@ class _Checkpoints(TrainerCallback):
         """Mark the checkpoint just written."""
         self.last = time.monotonic()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(checkpoint / WHOLE, _checksums(checkpoint))
 
 
 def _quiet(trainer: Any) -> None:

@@ -187,6 +187,23 @@ def test_a_shell_completes_commands_options_and_recipes():
         assert set(offered) <= set(done.stdout.split()) and "xsum" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (OSError(28, "No space left on device", "runs/x"), 2, "the disk is full: runs/x. Free some space"),
+        (PermissionError(13, "Permission denied", "runs/x"), 2, "permission denied: runs/x."),
+        (KeyboardInterrupt(), 130, "interrupted. The same command goes on where it stopped."),
+    ],
+)
+def test_what_the_system_refuses_and_interruptions_get_one_line(error, code, line, capsys, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("fdistill.recipe.load_recipe", fail)
+    assert run(["data", "restaurants"]) == code
+    assert capsys.readouterr().err.startswith(f"fdistill: {line}")
+
+
 def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m fdistill data restaurants --split train --jsonl | head -1"
     done = subprocess.run(
