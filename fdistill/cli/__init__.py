@@ -6,6 +6,7 @@ import sys
 from fdistill.errors import CheckError, FDistillError
 
 __all__ = ["main"]
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,6 +20,8 @@ def run(arguments: list[str]) -> int:
 
     try:
         code = app(args=arguments, prog_name="fdistill", standalone_mode=False)
+        if code == INTERRUPTED:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CheckError as error:
@@ -31,7 +34,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _complain(_line(error), 2)
     except KeyboardInterrupt:
-        return _complain("interrupted. The same command goes on where it stopped.", 130)
+        return _complain("interrupted. The same command goes on where it stopped.", INTERRUPTED)
     except Exception as error:
         if hasattr(error, "format_message"):  # usage errors of typer and click
             text = error.format_message()

@@ -266,11 +266,14 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, validation or test; without it, all.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many examples.")] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print prompt and completion as JSON lines.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Also count tokens, and the share of texts that training truncates.")
+    ] = False,
 ) -> None:
     """Statistics of a recipe's text, or the text itself; needs no model."""
     from fdistill.cli import looking
 
-    looking.data(recipe, settings or [], split, limit, jsonl)
+    looking.data(recipe, settings or [], split, limit, jsonl, tokens)
 
 
 @app.command()

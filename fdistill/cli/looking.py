@@ -8,7 +8,9 @@ from fdistill.cli import draw
 from fdistill.cli.display import shown
 
 
-def data(recipe_name: str, settings: list[str], split: str | None, limit: int | None, jsonl: bool) -> None:
+def data(
+    recipe_name: str, settings: list[str], split: str | None, limit: int | None, jsonl: bool, tokens: bool
+) -> None:
     """Print statistics of a recipe's splits, or their text as JSON lines, opening only the split asked for."""
     from fdistill.recipe import load_recipe
     from fdistill.tasks import SPLITS, load_split, statistics
@@ -24,7 +26,14 @@ def data(recipe_name: str, settings: list[str], split: str | None, limit: int | 
             for example in examples:
                 draw.line(json_module.dumps(_line(example), ensure_ascii=False))
         return
-    measured = {name: _flat(statistics(examples)) for name, examples in found.items()}
+    counted: dict[str, dict[str, Any]] = {}
+    if tokens:
+        with shown() as display, display.step("tokens", "counting tokens"):
+            from fdistill.pipeline.lengths import TokenCounter
+
+            counter = TokenCounter(recipe)
+            counted = {name: counter(examples) for name, examples in found.items()}
+    measured = {name: _flat(statistics(examples, **counted.get(name, {}))) for name, examples in found.items()}
     keys = list(dict.fromkeys(key for values in measured.values() for key in values))
     draw.plain_table(
         ["", *measured],

@@ -10,7 +10,7 @@ from fdistill.pipeline.environment import default_device
 from fdistill.pipeline.folder import RunFolder, fingerprint, flatten
 from fdistill.pipeline.training import arguments
 from fdistill.recipe import Recipe
-from fdistill.tasks import data_fingerprint, load_split
+from fdistill.tasks import data_fingerprint, load_split, plain_text
 
 
 class RunInputs:
@@ -57,6 +57,32 @@ class RunInputs:
         from fdistill.models import load_tokenizer
 
         return self._read(load_tokenizer, self.folder.teacher)
+
+    @cached_property
+    def kind(self) -> str:
+        """Return "encoder-decoder" or "decoder-only"."""
+        from transformers import AutoConfig
+
+        teacher = self.recipe.teacher
+        if teacher.model is not None:
+            made = AutoConfig.from_pretrained(teacher.model)
+        else:
+            assert teacher.config is not None  # the schema sees to it
+            made = AutoConfig.for_model(teacher.config["model_type"])
+        return "encoder-decoder" if made.is_encoder_decoder else "decoder-only"
+
+    def new_tokenizer(self) -> Any:
+        """Return the tokenizer that the recipe names, or one trained on its data."""
+        from fdistill.models import load_tokenizer, train_tokenizer
+
+        wanted, teacher = self.recipe.tokenizer, self.recipe.teacher
+        if wanted is not None and wanted.model:
+            return load_tokenizer(wanted.model)
+        if teacher.model is not None:
+            return load_tokenizer(teacher.model)
+        assert wanted is not None and wanted.vocab_size is not None  # the schema sees to it
+        texts = (plain_text(text) for example in self.train_examples for text in (example.prompt, example.completion))
+        return train_tokenizer(texts, wanted.vocab_size, self.kind)
 
     @cached_property
     def device(self) -> str:

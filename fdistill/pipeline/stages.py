@@ -8,7 +8,7 @@ again ends with the numbers of one that was not.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -242,19 +242,12 @@ class Pipeline(RunInputs):
         return _rows(self.validation_examples) if wanted else None
 
     def _new_teacher(self) -> tuple[Any, Any]:
-        from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
+        from fdistill.models import build_model, load_model
 
-        teacher, wanted = self.recipe.teacher, self.recipe.tokenizer
+        teacher, tokenizer = self.recipe.teacher, self.new_tokenizer()
         if teacher.model is not None:
-            name = wanted.model if wanted is not None and wanted.model else teacher.model
-            return load_tokenizer(name), load_model(teacher.model)
-        assert teacher.config is not None and wanted is not None  # the schema sees to it
-        if wanted.model is not None:
-            tokenizer = load_tokenizer(wanted.model)
-        else:
-            assert wanted.vocab_size is not None
-            texts = (text for example in self.train_examples for text in (example.prompt, example.completion))
-            tokenizer = train_tokenizer(map(_plain, texts), wanted.vocab_size, _kind(teacher.config))
+            return tokenizer, load_model(teacher.model)
+        assert teacher.config is not None  # the schema sees to it
         return tokenizer, build_model(teacher.config, tokenizer, seed=self.recipe.seed)
 
     def _new_student(self) -> Any:
@@ -307,16 +300,3 @@ def _evaluates(args: Any) -> bool:
 
 def _rows(examples: Sequence[Any]) -> list[dict[str, Any]]:
     return [{"prompt": e.prompt, "completion": e.completion, "references": list(e.references)} for e in examples]
-
-
-def _plain(text: Any) -> str:
-    from fdistill.tasks import plain_text
-
-    return plain_text(text)
-
-
-def _kind(config: Mapping[str, Any]) -> str:
-    from transformers import AutoConfig
-
-    made = AutoConfig.for_model(config["model_type"])
-    return "encoder-decoder" if made.is_encoder_decoder else "decoder-only"

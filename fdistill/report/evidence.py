@@ -31,7 +31,7 @@ class Evidence:
         if self.runs < 2:
             return ""
         if self.apart:
-            return f"in all {self.runs} runs"
+            return "in both runs" if self.runs == 2 else f"in all {self.runs} runs"
         if self.below and self.above:
             return f"one way in {self.below} of {self.runs} runs, the other in {self.above}"
         return f"apart in {self.below + self.above or 'none'} of {self.runs} runs"

@@ -125,7 +125,7 @@ def test_a_damaged_record_is_named_and_what_it_was_of(finished, copy):
     assert again(finished, copy) == before
 
 
-@pytest.mark.parametrize("name", ["timing.json", "environment.json", "checkpoints/evaluate/kl.json"])
+@pytest.mark.parametrize("name", ["environment.json", "checkpoints/evaluate/kl.json"])
 def test_a_damaged_result_is_named_and_made_again(name, finished, copy):
     before = numbers(copy)
     os.truncate(copy / name, 15)

@@ -158,6 +158,22 @@ def test_data_prints_statistics_of_every_split_or_lines_of_one(capsys):
     assert len(lines) == 3 and {"prompt", "completion", "references"} == set(lines[0])
 
 
+def test_data_counts_tokens_and_what_training_would_truncate(capsys):
+    short = [
+        "--set",
+        "data.train=60",
+        "--set",
+        "training.max_completion_length=5",
+        "--set",
+        "training.max_prompt_length=500",
+    ]
+    assert run(["data", "restaurants", "--split", "train", "--tokens", *short]) == 0
+    rows = {line[:60].strip(): line.split()[-1] for line in capsys.readouterr().out.splitlines()}
+    shares = {name: value for name, value in rows.items() if name.startswith("truncated")}
+    assert shares == {"truncated: prompt": "0.0%", "truncated: completion": "100.0%"}
+    assert any(name.startswith("completion: tokens") for name in rows)
+
+
 def test_env_is_machine_readable(capsys):
     assert run(["env", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

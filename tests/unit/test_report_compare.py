@@ -76,7 +76,7 @@ def test_a_claim_holds_only_where_it_holds_in_every_run():
 
     assert verdict(2.0, 3.0, 1.3).verdict == "holds in all 3 runs"
     assert verdict(2.0, 3.0, 1.1).verdict == "not distinguishable at this size (apart in 2 of 3 runs)"
-    assert verdict(0.5, 0.6).verdict == "the other way round here in all 2 runs"
+    assert verdict(0.5, 0.6).verdict == "the other way round here in both runs"
     assert verdict(1.0, 1.1).verdict == "not distinguishable at this size (apart in none of 2 runs)"
     split = verdict(0.5, 2.0)
     assert split.kind == "open" and "one way in 1 of 2 runs, the other in 1" in split.verdict
