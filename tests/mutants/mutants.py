@@ -38,7 +38,9 @@ ADAPTERS = "fdistill/models/adapters.py"
 ANCESTRAL = "fdistill/sampling/ancestral.py"
 RANDOM = "fdistill/sampling/random.py"
 STEP = "fdistill/trainer/step.py"
+BASE = "fdistill/trainer/base.py"
 RISKS = "fdistill/evaluate/risks.py"
+ESTIMATES = "fdistill/evaluate/divergences.py"
 MODELS = ("tests/unit/test_models_adapters.py",)
 SAMPLING = ("tests/unit/test_sampling.py",)
 TRAINER = ("tests/unit/test_trainer_step.py", "tests/integration/test_trainer_matrix.py")
@@ -322,6 +324,35 @@ MUTANTS: tuple[Mutant, ...] = (
         MODELS,
     ),
     Mutant(
+        ADAPTERS,
+        "the decoder reads the token that it predicts",
+        "_readable(torch.cat([first, tokens[:, :-1]], dim=1), model)",
+        "_readable(tokens, model)",
+        MODELS,
+    ),
+    Mutant(
+        ANCESTRAL,
+        "draws scored under the truncated law",
+        "rows.take(position, token, log_probs.gather(",
+        "rows.take(position, token, weights.gather(",
+        SAMPLING,
+    ),
+    Mutant(
+        ANCESTRAL,
+        "random numbers that belong to a place in the batch",
+        "self.index[rows], self.bits[rows], self.active[rows]",
+        "self.index[rows], self.bits[: len(rows)], self.active[rows]",
+        SAMPLING,
+    ),
+    Mutant(
+        ANCESTRAL,
+        "forced tokens count",
+        "        self._append(position, torch.full_like(self.index, token))",
+        "        self.mask[self.index, position] = self.active\n"
+        "        self._append(position, torch.full_like(self.index, token))",
+        SAMPLING,
+    ),
+    Mutant(
         ANCESTRAL, "sampling goes on after EOS", "self.active & ~torch.isin(token, self.eos)", "self.active", SAMPLING
     ),
     Mutant(RANDOM, "every draw gets the same number", "* _signed(_MIX_1)", "* 0", SAMPLING),
@@ -345,6 +376,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "encoded=None if encoded is None else encoded.select(rows),",
         "encoded=None if encoded is None else encoded.select(rows.flip(0)),",
         TRAINER,
+    ),
+    Mutant(
+        STEP,
+        "tokens counted for sequences",
+        'counted = mask if self.reduction == "token" else mask.any(1, keepdim=True)',
+        "counted = mask",
+        TRAINER,
+    ),
+    Mutant(
+        BASE,
+        "ranks average what should be summed",
+        'loss = outputs["loss"] * ranks',
+        'loss = outputs["loss"]',
+        ("tests/integration/test_trainer_matrix.py::test_two_processes_are_one_batch",),
+    ),
+    Mutant(
+        ESTIMATES,
+        "the estimate of JS is what it falls short of log 2",
+        "return math.log(2) - entropy,",
+        "return entropy,",
+        RISK_TESTS,
     ),
     Mutant(
         RISKS,

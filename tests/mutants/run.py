@@ -57,6 +57,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     chosen = [m for m in MUTANTS if arguments.only in m.fault or arguments.only in m.file]
+    if not chosen:
+        parser.error(f"no fault and no file contains {arguments.only!r}")
     with ThreadPoolExecutor(arguments.workers) as pool:
         results = []
         for mutant, (verdict, by) in zip(chosen, pool.map(outcome, chosen), strict=True):
