@@ -2,7 +2,8 @@
 
     python -m tests.mutants.run [--only WORD] [--workers N]
 
-A mutant is caught when a test fails. The exit code is 1 where one survives, or where its text no longer stands in the file.
+A mutant is caught when a test fails that passes on the tree as it is; tests that fail there already are named, and nothing is
+tried. The exit code is 1 then, where a mutant survives, and where its text no longer stands in the file.
 """
 
 from __future__ import annotations
@@ -31,18 +32,24 @@ def copy_tree(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
+def run_tests(tests: tuple[str, ...], file: str = "", text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run tests in a copy of the tree in which `file` holds `text`."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        copy_tree(tree)
+        if file:
+            (tree / file).write_text(text)
+        environment = {**os.environ, "PYTHONPATH": f"{tree}:{tree / 'reference'}", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+
+
 def outcome(mutant: Mutant) -> tuple[str, str]:
     """("caught" | "survived" | "stale" | "broken", by what) for one mutant."""
     text = (ROOT / mutant.file).read_text()
     if text.count(mutant.old) != 1:
         return "stale", f"the text to replace stands {text.count(mutant.old)} times in {mutant.file}"
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        copy_tree(tree)
-        (tree / mutant.file).write_text(text.replace(mutant.old, mutant.new))
-        environment = {**os.environ, "PYTHONPATH": f"{tree}:{tree / 'reference'}", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    done = run_tests(mutant.tests, mutant.file, text.replace(mutant.old, mutant.new))
     if done.returncode == 0:
         return "survived", ""
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
@@ -60,6 +67,12 @@ def main() -> int:
     if not chosen:
         parser.error(f"no fault and no file contains {arguments.only!r}")
     with ThreadPoolExecutor(arguments.workers) as pool:
+        files = sorted({path for mutant in chosen for path in mutant.tests})
+        clean = zip(files, pool.map(run_tests, [(path,) for path in files]), strict=True)
+        red = [f"{path}: {done.stdout.strip().splitlines()[-1:]}" for path, done in clean if done.returncode != 0]
+        if red:
+            print("Without any fault these fail already, so they can catch none:", *red, sep="\n  ")
+            return 1
         results = []
         for mutant, (verdict, by) in zip(chosen, pool.map(outcome, chosen), strict=True):
             results.append(verdict)
