@@ -189,8 +189,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         ROWS,
         "half precision inside",
-        "return self.part(part).to(self.dtype).log_softmax(-1)",
-        "return self.part(part).log_softmax(-1).to(self.dtype)",
+        "self.index[part])\n\n    def log_probs(self, part: slice = ALL) -> Tensor:\n"
+        "        return self.logits_of(part).to(self.dtype).log_softmax(-1)",
+        "self.index[part])\n\n    def log_probs(self, part: slice = ALL) -> Tensor:\n"
+        "        return self.logits_of(part).log_softmax(-1).to(self.dtype)",
+        BATCHES,
     ),
     Mutant(
         ROWS, "rows scattered to the wrong steps", "index_copy(0, index, rows)", "index_copy(0, index.flip(0), rows)"
@@ -313,7 +316,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "factor=found.factor",
         BATCHES,
     ),
-    Mutant(CHUNKED, "the incoming gradient ignored", "(g * grad_loss.to(g.dtype))", "g", BATCHES),
+    Mutant(CHUNKED, "the incoming gradient ignored", "if float(grad_loss) != 1.0:", "if False:", BATCHES),
     Mutant(LOGITS, "the head's scale lost", "states if self.scale == 1.0 else states * self.scale", "states"),
     Mutant(LOGITS, "the cap's argument not divided", "torch.tanh(logits / self.softcap)", "torch.tanh(logits)"),
     Mutant(
