@@ -17,7 +17,7 @@ from fdistill import LinearLogits, objective, sequence_loss
 TITLE = "The loss behind a head"
 SIZES: dict[str, dict[str, Any]] = {
     "full": {"rows": 512, "vocab": 32128, "width": 512, "rounds": 3},
-    "quick": {"rows": 64, "vocab": 8192, "width": 64, "rounds": 7},
+    "quick": {"rows": 64, "vocab": 8192, "width": 64, "rounds": 5},
 }
 TINY = {"rows": 16, "vocab": 64, "width": 8}
 PEERS = ("trl", "liger", "liger compiled")
@@ -29,11 +29,17 @@ def work(name: str, size: dict[str, Any]) -> Callable[[], Any]:
 
 
 def works(names: list[str], size: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    """By name, one forward and backward each on shared inputs: both hidden states [B, T, d] and heads [V, d].
+    """By name, one forward and backward each on shared inputs.
 
     Raises:
         peers.Missing: a peer that is not installed.
     """
+    ours, theirs, tokens = inputs(size)
+    return {name: _work(name, ours, theirs, tokens) for name in names}
+
+
+def inputs(size: dict[str, Any]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Student's and teacher's hidden states [B, T, d] and head [V, d], and tokens [B, T]."""
     random = torch.Generator().manual_seed(0)
     rows, vocab, width = size["rows"], size["vocab"], size["width"]
     steps = min(64, rows)
@@ -43,14 +49,14 @@ def works(names: list[str], size: dict[str, Any]) -> dict[str, Callable[[], Any]
     tokens = torch.randint(vocab, (rows // steps, steps), generator=random)
     for tensor in ours:
         tensor.requires_grad_()
-    return {name: _work(name, ours, theirs, tokens) for name in names}
+    return ours, theirs, tokens
 
 
 def _work(name: str, ours: list[Tensor], theirs: list[Tensor], tokens: Tensor) -> Callable[[], Any]:
     if name == "products":
         return lambda: _products(ours, theirs)
     kind, contender = name.split("/")
-    loss = _loss(kind, contender, tokens)
+    loss = loss_of(kind, contender, tokens)
 
     def run() -> None:
         for tensor in ours:
@@ -70,7 +76,8 @@ def _products(ours: list[Tensor], theirs: list[Tensor]) -> None:
     torch.matmul(logits.T, hidden)
 
 
-def _loss(kind: str, contender: str, tokens: Tensor) -> peers.Heads:
+def loss_of(kind: str, contender: str, tokens: Tensor) -> peers.Heads:
+    """The loss of hidden states and heads, student first, as the contender computes it."""
     named, source, beta = KINDS[kind]
     if contender == "ours":
         mask = torch.ones_like(tokens, dtype=torch.bool)

@@ -18,7 +18,7 @@ from fdistill.store import build_store
 TITLE = "KL from the store, without the teacher"
 K = 64
 SIZES: dict[str, dict[str, Any]] = {
-    "full": {"vocab": 32128, "width": 256, "layers": 6, "batch": 8, "source": 48, "target": 48},
+    "full": {"vocab": 16384, "width": 256, "layers": 6, "batch": 8, "source": 32, "target": 32},
     "quick": {"vocab": 2048, "width": 64, "layers": 4, "batch": 4, "source": 16, "target": 16},
 }
 TINY = {"vocab": 64, "width": 16, "layers": 1, "batch": 2, "source": 6, "target": 6}

@@ -52,7 +52,7 @@ Heads = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def trl_chunked(beta: float) -> Heads:
-    """The loss of TRL's DistillationTrainer: hidden states [1, N, d] and heads [V, d], student first."""
+    """The loss of TRL's DistillationTrainer: hidden states [B, T, d] and heads [V, d], student first."""
     loss = module("trl.trainer.distillation_trainer")._chunked_divergence_loss
 
     def call(hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def liger(beta: float, compiled: bool) -> Heads:
     )
 
     def call(hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor) -> Tensor:
-        labels = torch.zeros(hidden.shape[1], dtype=torch.long)
-        return made(hidden[0], head, teacher_hidden[0], teacher_head, labels)
+        rows, teacher_rows = hidden.flatten(0, 1), teacher_hidden.flatten(0, 1)
+        return made(rows, head, teacher_rows, teacher_head, torch.zeros(len(rows), dtype=torch.long))
 
     return call

@@ -22,17 +22,17 @@ TITLE = "Growth"
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "scaling.png"
 SIZES: dict[str, dict[str, Any]] = {
     "full": {
-        "vocab": [8192, 16384, 32768, 65536, 131072, 262144],
+        "vocab": [8192, 32768, 131072, 262144],
         "k": [16, 64, 256, 1024],
-        "length": [16, 32, 64, 128],
-        "batch": [2, 4, 8, 16],
+        "length": [16, 32, 64],
+        "batch": [2, 4, 8],
         "rows": 64,
-        "width": 256,
-        "rounds": 3,
+        "width": 128,
+        "rounds": 2,
         "model": {"vocab": 8192, "width": 128, "layers": 4, "batch": 4, "source": 32, "target": 32},
     },
     "quick": {
-        "vocab": [1024, 4096],
+        "vocab": [1024, 2048, 4096],
         "k": [16, 64],
         "length": [8, 16],
         "batch": [2, 4],
@@ -103,7 +103,7 @@ def point(axis: str, value: int, size: dict[str, Any]) -> dict[str, Any]:
         "value": value,
         "rows": size["rows"],
         "width": size["width"],
-        "vocab_of_k": size["vocab"][-4:][0],
+        "vocab_of_k": size["vocab"][-3:][0],
     }
     if axis in ("length", "batch"):
         found["model"] = {**size["model"], "steps": 1, {"length": "target", "batch": "batch"}[axis]: value}
@@ -138,7 +138,7 @@ def measure(mode: str) -> Answer:
         TITLE,
         f"Vocabulary and k: the teacher's half of JS, forward and backward, {size['rows']} rows, heads of width "
         f"{size['width']}, k at a "
-        f"vocabulary of {size['vocab'][-4:][0]}. Length and batch: the JS step of the trainer on a T5 of {model['layers']} + "
+        f"vocabulary of {size['vocab'][-3:][0]}. Length and batch: the JS step of the trainer on a T5 of {model['layers']} + "
         f"{model['layers']} layers, width {model['width']}, vocabulary {model['vocab']}, batch {model['batch']} "
         f"and {model['target']} tokens "
         "where they do not vary. Memory beyond the inputs, in a fresh process.",

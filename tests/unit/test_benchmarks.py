@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from benchmarks import heads, losses, memory, step
+from benchmarks import heads, losses, memory, peers, step
 from benchmarks.results import Answer, Goal, Table, load, number, publish, save
 from benchmarks.timing import ratio, take_turns
 from benchmarks.turns import train_in_turns
@@ -100,6 +100,35 @@ def test_a_goal_is_met_missed_or_not_measured():
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize("kind", ["kl", "rkl", "tvd"])
+@pytest.mark.parametrize("question", [losses, heads])
+def test_contenders_do_the_same_work(question, kind):
+    """A contender that is given some of the rows only would seem fast: all gradients must point the same way."""
+    size = {"rows": 128, "vocab": 96, "width": 8}
+    found = {}
+    for name in question.contenders(kind):
+        contender = name.split("/")[1]
+        if question is heads:
+            (hidden, head), theirs, tokens = heads.inputs(size)
+            others, leaves = (head, *theirs), [hidden, head]
+        else:
+            hidden, teacher, tokens, mask = losses.inputs(size["rows"], size["vocab"])
+            others, leaves = (), [hidden]
+        try:
+            loss = (
+                heads.loss_of(kind, contender, tokens)
+                if question is heads
+                else losses.loss_of(kind, contender, teacher, tokens, mask)
+            )
+        except peers.Missing:
+            continue
+        loss(hidden, *others).backward()
+        found[contender] = [leaf.grad / leaf.grad.norm() for leaf in leaves]
+    for gradients in found.values():
+        for gradient, expected in zip(gradients, found["torch"], strict=True):
+            torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
 # ---- ratios that are kept: generous, in one process, interleaved
