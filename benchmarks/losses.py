@@ -89,8 +89,10 @@ def loss_of(kind: str, contender: str, teacher: Tensor, tokens: Tensor, mask: Te
     if contender == "trl":
         assert beta is not None
         foreign = peers.trl_gkd(beta)
-    else:
+    elif contender == "torchtune":
         foreign = peers.torchtune(TORCHTUNE[kind])
+    else:
+        raise ValueError(f"there is no contender {contender!r}")
     return lambda student: foreign(student.view(1, -1, student.shape[-1]), teacher.view(1, -1, teacher.shape[-1]))
 
 
