@@ -16,7 +16,7 @@ help:
 	@echo "make docs     the site, with links checked, in docs/_build/html"
 	@echo "make proofs   compile and check the Coq proofs (Debian: apt-get install coq)"
 	@echo "make mutants  change the backend in many ways and show that the tests notice"
-	@echo "make bench    speed and memory beside other toolkits, about fifteen minutes (QUESTIONS=losses: one of them)"
+	@echo "make bench    speed and memory beside other toolkits (QUESTIONS=losses: one of them)"
 	@echo "make gpu      the tests that need a CUDA device"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
