@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fdistill.logits import LinearLogits
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows
 
 
@@ -71,12 +72,15 @@ class HeadGradient:
     def take(self, block: slice, logits: Tensor, gradient: Tensor) -> None:
         """Carry the gradient of the block's logits, written to `target`, through the head."""
         head = self.student.head
+        if head.softcap is not None and logits.dtype != gradient.dtype:
+            self._take_by_autograd(block, gradient.to(logits.dtype))
+            return
         if head.softcap is not None:
             gradient.mul_(1 - (logits.to(gradient.dtype) / head.softcap).square_())
-        if self.bias is not None:
-            self.bias += gradient.sum(0)
         rows = self.student.hidden[block]
         back = gradient.to(rows.dtype)
+        if self.bias is not None:
+            self.bias += back.sum(0, dtype=self.bias.dtype)
         if self.hidden is not None:
             found = back @ head.weight.to(rows.dtype)
             self.hidden[block] = found if head.scale == 1.0 else found * head.scale
@@ -86,6 +90,24 @@ class HeadGradient:
                 self.weight.addmm_(back.t(), scaled)
             else:
                 self.weight += back.t() @ scaled
+
+    def _take_by_autograd(self, block: slice, gradient: Tensor) -> None:
+        """A capped head in half precision: rounded logits near the cap no longer tell its slope, so the head runs again."""
+        head = self.student.head
+        sums = [self.hidden, self.weight, self.bias]
+        inputs = [self.student.hidden[block], head.weight, head.bias]
+        with torch.enable_grad():
+            leaves = [None if x is None else x.detach().requires_grad_() for x in inputs]
+            hidden, weight, bias = leaves
+            assert hidden is not None and weight is not None
+            logits = LinearLogits(hidden, weight, bias, head.scale, head.softcap).dense()
+        wanted = [leaf for leaf, total in zip(leaves, sums, strict=True) if total is not None and leaf is not None]
+        found = iter(torch.autograd.grad(logits, wanted, gradient.to(logits.dtype)))
+        for number, total in enumerate(sums):
+            if total is not None and number == 0:
+                total[block] = next(found)
+            elif total is not None:
+                total += next(found)
 
     def found(self) -> list[Tensor | None]:
         return [self.hidden, self.weight, self.bias] if self.has_bias else [self.hidden, self.weight]

@@ -44,12 +44,17 @@ class LinearRows:
     def logits_of(self, part: slice = ALL, buffer: Tensor | None = None) -> Tensor:
         """The logits of those rows, [n, V], formed now: in `buffer` [≥ n, V] where given, without a gradient."""
         head, hidden = self.head, self.hidden[part]
-        if buffer is None or head.weight.dtype != hidden.dtype or torch.is_autocast_enabled(hidden.device.type):
+        # In half precision other kernels round otherwise; there the head does what the model would.
+        plain = head.weight.dtype == hidden.dtype == self.dtype and not torch.is_autocast_enabled(hidden.device.type)
+        if buffer is None or not plain:
             return head.dense(hidden)
         scaled = hidden if head.scale == 1.0 else hidden * head.scale
-        logits = torch.mm(scaled, head.weight.t(), out=buffer[: len(hidden)])
-        if head.bias is not None:
-            logits.add_(head.bias)
+        room, weight = buffer[: len(hidden)], head.weight.t()
+        logits = (
+            torch.mm(scaled, weight, out=room)
+            if head.bias is None
+            else torch.addmm(head.bias, scaled, weight, out=room)
+        )
         return logits if head.softcap is None else logits.div_(head.softcap).tanh_().mul_(head.softcap)
 
     def buffer(self, rows: int) -> Tensor:
