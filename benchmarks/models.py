@@ -79,3 +79,19 @@ def llama_pair(size: dict[str, Any]) -> tuple[Any, Any]:
     }
     teacher = build_model(config, word_tokenizer(size["vocab"]))
     return teacher, make_student(teacher, decoder_layers=max(1, layers // 3))
+
+
+def training_arguments(folder: str, size: dict[str, Any], steps: int) -> dict[str, Any]:
+    """What every trainer is configured with, ours and others': nothing is saved, reported or drawn."""
+    return {
+        "output_dir": folder,
+        "max_steps": steps,
+        "per_device_train_batch_size": size["batch"],
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_steps": 10,
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import memory, trained
-from benchmarks.models import rows, t5_pair, word_tokenizer
+from benchmarks.models import rows, t5_pair, training_arguments, word_tokenizer
 from benchmarks.results import Answer, Goal, Table, mebibytes, number
 from fdistill import FDistillConfig, FDistillTrainer, TeacherStore
 from fdistill.store import build_store
@@ -50,16 +50,10 @@ def work(name: str, size: dict[str, Any]) -> Callable[[], Any]:
 
 def _train(name: str, size: dict[str, Any], folder: Path, store: TeacherStore, tokenizer: Any, data: list[Any]) -> None:
     args = FDistillConfig(
-        output_dir=str(folder / "out"),
+        **training_arguments(str(folder / "out"), size, 3),
         objective="kl",
-        max_steps=3,
-        per_device_train_batch_size=size["batch"],
         max_completion_length=size["target"],
         max_prompt_length=size["source"],
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
         verify=False,
     )
     teacher = str(folder / "teacher") if name == CONTENDERS[0] else None

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import memory
 from benchmarks.authors import AuthorsStep
-from benchmarks.models import rows, t5_pair, word_tokenizer
+from benchmarks.models import rows, t5_pair, training_arguments, word_tokenizer
 from benchmarks.results import Answer, Goal, Table, mebibytes, milliseconds, number
 from benchmarks.timing import Times, ratio, typical
 from benchmarks.turns import Turn, train_in_turns
@@ -68,16 +68,10 @@ def train_ours(
         data = [{key: row[key] for key in ("prompt", "completion")} for row in data]
     with tempfile.TemporaryDirectory() as folder:
         args = FDistillConfig(
-            output_dir=folder,
+            **training_arguments(folder, size, steps),
             objective=objective,
-            max_steps=steps,
-            per_device_train_batch_size=size["batch"],
             max_completion_length=size["target"],
             max_prompt_length=size["source"],
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
             verify=False,
         )
         FDistillTrainer(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import memory, peers
-from benchmarks.models import llama_pair, rows, word_tokenizer
+from benchmarks.models import llama_pair, rows, training_arguments, word_tokenizer
 from benchmarks.results import Answer, Goal, Table
 from benchmarks.step import _Alone, adam, table_rows
 from benchmarks.timing import Times, ratio
@@ -56,25 +56,17 @@ def make_run(name: str, size: dict[str, Any], teacher: Any, student: Any) -> Cal
 
     def run(turn: Turn, steps: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            train(setting, size, teacher, student, turn, common(folder, size, steps), rows(size, size["batch"] * steps))
+            train(
+                setting,
+                size,
+                teacher,
+                student,
+                turn,
+                training_arguments(folder, size, steps),
+                rows(size, size["batch"] * steps),
+            )
 
     return run
-
-
-def common(folder: str, size: dict[str, Any], steps: int) -> dict[str, Any]:
-    """What all configurations share."""
-    return {
-        "output_dir": folder,
-        "max_steps": steps,
-        "per_device_train_batch_size": size["batch"],
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-        "logging_steps": 10,
-    }
 
 
 def train_ours(

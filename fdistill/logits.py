@@ -31,15 +31,38 @@ class LinearLogits:
     def vocab_size(self) -> int:
         return self.weight.shape[0]
 
-    def dense(self, hidden: Tensor | None = None) -> Tensor:
-        """Return the logits of `hidden` (default: all of ours), shape [..., V]."""
+    def dense(self, hidden: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Return the logits of `hidden` (default: all of ours), shape [..., V].
+
+        Args:
+            hidden: states of the same head, [..., d].
+            out: room for the logits of rows [n, d], of their dtype and without a gradient; None: new memory.
+        """
         import torch
         from torch.nn.functional import linear
 
+        scaled = self.scaled(hidden)
+        weight, bias = self.weight.to(scaled.dtype), None if self.bias is None else self.bias.to(scaled.dtype)
+        if out is None:
+            return self.capped(linear(scaled, weight, bias))
+        if bias is None:
+            return self.capped(torch.mm(scaled, weight.t(), out=out), out)
+        return self.capped(torch.addmm(bias, scaled, weight.t(), out=out), out)
+
+    def scaled(self, hidden: Tensor | None = None) -> Tensor:
+        """The states that the product with W reads, [..., d]."""
         states = self.hidden if hidden is None else hidden
-        scaled = states if self.scale == 1.0 else states * self.scale
-        logits = linear(scaled, self.weight.to(scaled.dtype), None if self.bias is None else self.bias.to(scaled.dtype))
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        return states if self.scale == 1.0 else states * self.scale
+
+    def capped(self, logits: Tensor, out: Tensor | None = None) -> Tensor:
+        """The cap of logits [..., V]; in place where `out` is them."""
+        import torch
+
+        if self.softcap is None:
+            return logits
+        if out is None:
+            return self.softcap * torch.tanh(logits / self.softcap)
+        return torch.tanh(logits.div_(self.softcap), out=out).mul_(self.softcap)
 
     def detach(self) -> LinearLogits:
         bias = None if self.bias is None else self.bias.detach()

@@ -2,6 +2,7 @@
 
 Chapters: `contract` (what a batch must look like), `rows` (the unmasked steps of either model, dense, behind a head, or
 top-k), `steps` (the terms of an objective on such rows), `score` (what student samples add to the full gradient),
+`slopes` (closed-form derivatives of the word-level divergences), `gradients` (where a batch's gradient is put together),
 `chunked` (value and gradient a few rows at a time), `sequence` (the sum that is trained).
 """
 

@@ -90,10 +90,8 @@ class _Workspace:
 
     def __init__(self, rows: int, vocab_size: int, like: Tensor, dtype: torch.dtype, teacher: bool) -> None:
         def pair() -> tuple[Tensor, Tensor]:
-            shape = rows, vocab_size
-            return torch.empty(shape, dtype=dtype, device=like.device), torch.empty(
-                shape, dtype=dtype, device=like.device
-            )
+            first = torch.empty(rows, vocab_size, dtype=dtype, device=like.device)
+            return first, torch.empty_like(first)
 
         self.student, self.scratch = pair(), pair()
         self.teacher = pair() if teacher else None
@@ -158,24 +156,20 @@ class _Pass:
                 self._one_chunk(chunk, whole, terms, None if out is None else out[part])
             if gradient is not None and out is not None:
                 gradient.take(block, logits, out)
-        values = self.results()[0]
-        return (self.coefficients * sum(values)).sum() if values else self.coefficients.new_zeros(())
-
-    def results(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Values by term, entropies, and token log-probabilities of the student, [N] each."""
         if not self.found:
-            empty = self.coefficients.new_zeros(0)
-            return [empty for _ in self.terms(self.token_log_p, self.token_log_q)], empty, empty
-        *values, entropies, tokens = [torch.cat(column) for column in zip(*self.found, strict=True)]
-        return values, entropies, tokens
+            terms = self.terms(self.token_log_p, self.token_log_q)
+            self.found.append([self.coefficients.new_zeros(0)] * (len(terms) + 2))
+        *self.values, self.entropy, self.token_log_q = [torch.cat(column) for column in zip(*self.found, strict=True)]
+        return (self.coefficients * sum(self.values)).sum() if self.values else self.coefficients.new_zeros(())
 
     def told_the_truth(self, final: list[TermRows]) -> bool:
         """Whether rows were told of their prefixes what is known at the end: a weight that looks ahead changes till then."""
+        if not self.asked:
+            return True
         return all(
             torch.allclose(torch.cat([block[term][number] for block in self.asked]), numbers, equal_nan=True)
             for term, rows in enumerate(final)
             for number, numbers in enumerate(rows.prefix_numbers())
-            if self.asked
         )
 
     def _read_tokens(self, block: slice, logits: Tensor, theirs: Tensor | None) -> None:
@@ -269,11 +263,11 @@ def chunked_loss(
     """
     work = _Pass(student, teacher, tokens, terms, streams, coefficients, vocab_size)
     loss = _ChunkedLoss.apply(work, *student_inputs(student))
-    values, entropies, token_log_q = work.results()
+    results = RowResults(work.values, work.token_log_p if streams else None, work.token_log_q, work.entropy)
     if not streams:
-        return loss, RowResults(values, None, token_log_q, entropies)
+        return loss, results
     final = terms(work.token_log_p, work.token_log_q)
-    if not work.told_the_truth(final):
-        loss, found = chunked_loss(student, teacher, tokens, lambda *_: final, coefficients, vocab_size)
-        return loss, replace(found, token_log_p=work.token_log_p)
-    return loss, RowResults(values, work.token_log_p, work.token_log_q, entropies)
+    if work.told_the_truth(final):
+        return loss, results
+    loss, found = chunked_loss(student, teacher, tokens, lambda *_: final, coefficients, vocab_size)
+    return loss, replace(found, token_log_p=work.token_log_p)

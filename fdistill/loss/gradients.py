@@ -85,7 +85,7 @@ class HeadGradient:
             found = back @ head.weight.to(rows.dtype)
             self.hidden[block] = found if head.scale == 1.0 else found * head.scale
         if self.weight is not None:
-            scaled = rows if head.scale == 1.0 else rows * head.scale
+            scaled = head.scaled(rows)
             if scaled.dtype == self.weight.dtype and not torch.is_autocast_enabled(rows.device.type):
                 self.weight.addmm_(back.t(), scaled)
             else:

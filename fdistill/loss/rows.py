@@ -48,14 +48,7 @@ class LinearRows:
         plain = head.weight.dtype == hidden.dtype == self.dtype and not torch.is_autocast_enabled(hidden.device.type)
         if buffer is None or not plain:
             return head.dense(hidden)
-        scaled = hidden if head.scale == 1.0 else hidden * head.scale
-        room, weight = buffer[: len(hidden)], head.weight.t()
-        logits = (
-            torch.mm(scaled, weight, out=room)
-            if head.bias is None
-            else torch.addmm(head.bias, scaled, weight, out=room)
-        )
-        return logits if head.softcap is None else logits.div_(head.softcap).tanh_().mul_(head.softcap)
+        return head.dense(hidden, buffer[: len(hidden)])
 
     def buffer(self, rows: int) -> Tensor:
         """Room for the logits of that many rows."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fdistill.logits import LinearLogits
@@ -84,11 +83,11 @@ def next_token_logits(model: Any, hidden: Tensor) -> Tensor:
     head = linear_logits(model, hidden)
     if hidden.device.type != "cpu" or hidden.shape[0] > FEW_ROWS:
         return head.dense()
-    scaled = hidden if head.scale == 1.0 else hidden * head.scale
+    scaled = head.scaled()
     logits = (head.weight.to(scaled.dtype) @ scaled.T).T
     if head.bias is not None:
         logits = logits + head.bias.to(logits.dtype)
-    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    return head.capped(logits)
 
 
 def _scale(config: Any) -> float:

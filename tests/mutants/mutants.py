@@ -299,7 +299,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "torch.mul(found.slope, factor.unsqueeze(-1), out=out)",
         BATCHES,
     ),
-    Mutant(CHUNKED, "weights that look ahead believed", "if not work.told_the_truth(final):", "if False:", BATCHES),
+    Mutant(CHUNKED, "weights that look ahead believed", "if work.told_the_truth(final):", "if True:", BATCHES),
     Mutant(
         SLOPES,
         "total variation's slope of the other sign",
