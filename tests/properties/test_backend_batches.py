@@ -303,3 +303,17 @@ def test_a_second_backward_pass_gives_the_same_gradient():
     (once,) = torch.autograd.grad(3 * loss, student, retain_graph=True)
     (again,) = torch.autograd.grad(loss, student)
     assert torch.allclose(once, 3 * again, rtol=1e-14)
+
+
+def test_two_terms_of_one_source_add_up():
+    """Catches a second term whose gradient takes the place of the first's."""
+    made = Objective(
+        (Term("student", "reverse_kl", 0.3), Term("student", "tvd", 2.0, lambda s: (s.log_ratio / 9).exp()))
+    )
+    batch = random_batch()
+    loss, grad = loss_and_gradient(made, "student", batch, normalizer=2.0)
+    student = batch["student_logits"].clone().requires_grad_()
+    plain = step_losses(made, "student", **{**batch, "student_logits": student}).sum() / 2
+    (truth,) = torch.autograd.grad(plain, student)
+    assert torch.allclose(loss, plain.detach(), rtol=1e-12)
+    assert torch.allclose(grad, truth, rtol=1e-10, atol=1e-14)
