@@ -74,9 +74,11 @@ def peaks(module: str, works: Mapping[str, tuple[str, Mapping[str, Any]]], notes
 
 
 def main(module: str, name: str, size: str) -> None:
-    """Warm up on the module's tiny size (imports, threads, compiled code), then measure one call of the real work."""
+    """Warm up on the module's tiny size (imports, threads) or the real one (compiled code), then measure one call."""
     question = importlib.import_module(f"benchmarks.{module}")
     question.work(name, question.TINY)()
+    if name in getattr(question, "COMPILED", ()):
+        question.work(name, json.loads(size))()
     work = question.work(name, json.loads(size))
     gc.collect()
     forget_peak()

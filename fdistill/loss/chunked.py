@@ -3,6 +3,7 @@
 A row's factor in the loss is known before the row is read (step-wise gradients hold functions of the prefix constant), so
 each chunk is softmaxed, evaluated and differentiated (`slopes`) while it sits in the cache, and no [N, V] tensor exists
 beside the logits' own gradient; behind a head (`LinearLogits`) not even that, and a block's logits give way to their gradient.
+Where the caller asks for it, `compiled` takes the chunks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdistill.loss.compiled import FusedChunks, fused_chunks, rows_of_chunk
 from fdistill.loss.gradients import DenseGradient, HeadGradient, student_inputs
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows, TeacherRows, TopKRows, at_tokens
 from fdistill.loss.slopes import Chunk, Distribution, all_finite
@@ -42,14 +44,22 @@ class RowResults:
     entropy: Tensor
 
 
-def chunks(rows: int, vocab_size: int, device: torch.device) -> Iterator[slice]:
-    """Slices of as many rows as a chunk holds."""
-    return _slices(rows, vocab_size, CHUNK_ELEMENTS.get(device.type, 1 << 22))
+def chunks(rows: int, vocab_size: int, device: torch.device, first: int = 0) -> Iterator[slice]:
+    """Slices of as many rows as a chunk holds, from row `first` on."""
+    return _slices(rows, _chunk_rows(vocab_size, device), first)
 
 
-def _slices(rows: int, vocab_size: int, elements: int) -> Iterator[slice]:
-    size = max(1, elements // vocab_size)
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+def _chunk_rows(vocab_size: int, device: torch.device) -> int:
+    return max(1, CHUNK_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
+
+
+def _slices(rows: int, size: int, first: int = 0) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows)) for start in range(first, rows, size))
+
+
+def _within(block: slice, part: slice) -> slice:
+    """A slice of a block's rows as one of all rows."""
+    return slice(block.start + part.start, block.start + part.stop)
 
 
 @torch.no_grad()
@@ -71,18 +81,18 @@ def _at_tokens(logits: Tensor, tokens: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _rows_at_tokens(rows: StudentRows, tokens: Tensor, vocab_size: int) -> Tensor:
-    blocks = _blocks(len(tokens), rows, None, vocab_size, tokens.device)
+    blocks = _blocks(len(tokens), rows, None, vocab_size, tokens.device, False)
     found = [_at_tokens(rows.logits_of(block), tokens[block], rows.dtype) for block in blocks]
     return torch.cat([tokens.new_zeros(0, dtype=rows.dtype), *found])
 
 
 def _blocks(
-    rows: int, student: StudentRows, teacher: TeacherRows | None, vocab_size: int, device: torch.device
+    rows: int, student: StudentRows, teacher: TeacherRows | None, vocab_size: int, device: torch.device, compiled: bool
 ) -> Iterator[slice]:
     """Slices whose logits exist at one time: a chunk of dense rows, or as many as a head takes."""
     if isinstance(student, LinearRows) or isinstance(teacher, LinearRows):
-        return _slices(rows, vocab_size, HEAD_ELEMENTS.get(device.type, 1 << 24))
-    return chunks(rows, vocab_size, device)
+        return _slices(rows, max(1, HEAD_ELEMENTS.get(device.type, 1 << 24) // vocab_size))
+    return _slices(rows, rows_of_chunk(vocab_size, device)) if compiled else chunks(rows, vocab_size, device)
 
 
 class _Workspace:
@@ -116,6 +126,7 @@ class _Pass:
     streams: bool
     coefficients: Tensor
     vocab_size: int
+    compiled: bool
 
     def __post_init__(self) -> None:
         #: By chunk: the terms' values, and the student's entropy and token log-probability.
@@ -134,9 +145,9 @@ class _Pass:
         dense_teacher = None if isinstance(self.teacher, TopKRows) else self.teacher
         device = self.tokens.device
         terms = [] if self.streams else self.terms(None, self.token_log_q)
-        workspace = None
+        workspace: _Workspace | None = None
         rooms: list[Tensor | None] = []
-        for block in _blocks(len(self.tokens), self.student, self.teacher, self.vocab_size, device):
+        for block in _blocks(len(self.tokens), self.student, self.teacher, self.vocab_size, device, self.compiled):
             if not rooms:
                 readers = self.student, dense_teacher
                 rooms = [x.buffer(block.stop) if isinstance(x, LinearRows) else None for x in readers]
@@ -147,13 +158,14 @@ class _Pass:
                 terms = self.terms(self.token_log_p, self.token_log_q)
                 self.asked.append([[x[block] for x in term.prefix_numbers()] for term in terms])
             out = None if gradient is None else gradient.target(block, logits)
-            for part in chunks(len(logits), self.vocab_size, device):
+            done = 0 if out is None else self._fused_chunks(block, logits, theirs, terms, out)
+            for part in chunks(len(logits), self.vocab_size, device, done):
                 if workspace is None:
+                    size = min(_chunk_rows(self.vocab_size, device), len(self.tokens))
                     dtype, has_teacher = self.student.dtype, dense_teacher is not None
-                    workspace = _Workspace(part.stop, self.vocab_size, logits, dtype, has_teacher)
+                    workspace = _Workspace(size, self.vocab_size, logits, dtype, has_teacher)
                 chunk = workspace.fill(None if theirs is None else theirs[part], logits[part])
-                whole = slice(block.start + part.start, block.start + part.stop)
-                self._one_chunk(chunk, whole, terms, None if out is None else out[part])
+                self._one_chunk(chunk, _within(block, part), terms, None if out is None else out[part])
             if gradient is not None and out is not None:
                 gradient.take(block, logits, out)
         if not self.found:
@@ -161,6 +173,47 @@ class _Pass:
             self.found.append([self.coefficients.new_zeros(0)] * (len(terms) + 2))
         *self.values, self.entropy, self.token_log_q = [torch.cat(column) for column in zip(*self.found, strict=True)]
         return (self.coefficients * sum(self.values)).sum() if self.values else self.coefficients.new_zeros(())
+
+    def _fused(self, terms: list[TermRows]) -> FusedChunks | None:
+        """The compiled form of the terms, where compiling is asked for and every one has a form."""
+        functions = tuple(term.term.function.function for term in terms)
+        if not self.compiled or isinstance(self.teacher, TopKRows):
+            return None
+        return fused_chunks(functions)
+
+    def _fused_chunks(
+        self, block: slice, logits: Tensor, theirs: Tensor | None, terms: list[TermRows], out: Tensor
+    ) -> int:
+        """Let `compiled` take the block's whole chunks from its start on; return how many rows it has done.
+
+        It stops before a chunk of which it has no finite values, whose logits are then read again.
+        """
+        fused = self._fused(terms)
+        if fused is None:
+            return 0
+        size = rows_of_chunk(self.vocab_size, logits.device)
+        in_place = out.data_ptr() == logits.data_ptr()
+        for start in range(0, len(logits) - size + 1, size):
+            part = slice(start, start + size)
+            whole = _within(block, part)
+            factors = [term.factor_of(whole, self.coefficients) for term in terms]
+            found = fused(
+                theirs[part] if theirs is not None else None,
+                logits[part],
+                self.tokens[whole],
+                [term.known(whole) for term in terms],
+                [factor * self.coefficients[whole] for factor in factors],
+                None if in_place else out[part],
+                self.student.dtype,
+            )
+            if found is None or not all_finite(torch.stack(found)):
+                if found is not None and in_place:  # the gradient stands where the logits were
+                    logits[part] = self.student.logits_of(whole)
+                return start
+            *values, entropies, token_log_q = found
+            weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
+            self.found.append([*weighted, entropies, token_log_q])
+        return len(logits) // size * size
 
     def told_the_truth(self, final: list[TermRows]) -> bool:
         """Whether rows were told of their prefixes what is known at the end: a weight that looks ahead changes till then."""
@@ -250,6 +303,7 @@ def chunked_loss(
     coefficients: Tensor,
     vocab_size: int,
     streams: bool = False,
+    compiled: bool = False,
 ) -> tuple[Tensor, RowResults]:
     """Σ_n coefficients[n] · Σ_terms value_n with its gradient, and every row's numbers.
 
@@ -260,8 +314,9 @@ def chunked_loss(
         streams: the rows are in order of their steps, and a row's weights follow from the tokens before it: both
             models' token log-probabilities are then read block by block, from the logits that the loss needs anyway. If
             a weight turns out to have looked ahead, everything is done again with the weights known.
+        compiled: let torch.compile fuse the work on a chunk where every term has a closed form.
     """
-    work = _Pass(student, teacher, tokens, terms, streams, coefficients, vocab_size)
+    work = _Pass(student, teacher, tokens, terms, streams, coefficients, vocab_size, compiled)
     loss = _ChunkedLoss.apply(work, *student_inputs(student))
     results = RowResults(work.values, work.token_log_p if streams else None, work.token_log_q, work.entropy)
     if not streams:
@@ -269,5 +324,5 @@ def chunked_loss(
     final = terms(work.token_log_p, work.token_log_q)
     if work.told_the_truth(final):
         return loss, results
-    loss, found = chunked_loss(student, teacher, tokens, lambda *_: final, coefficients, vocab_size)
+    loss, found = chunked_loss(student, teacher, tokens, lambda *_: final, coefficients, vocab_size, False, compiled)
     return loss, replace(found, token_log_p=work.token_log_p)

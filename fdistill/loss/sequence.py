@@ -120,7 +120,7 @@ def _rows(batch: Batch, index: Tensor | None):
     return student, teacher
 
 
-def _chunked_steps(batch: Batch, coefficients: Tensor) -> tuple[Tensor, _Steps]:
+def _chunked_steps(batch: Batch, coefficients: Tensor, compiled: bool) -> tuple[Tensor, _Steps]:
     """Σ coefficients · steps with its gradient formed on the way, for objectives whose gradient is step-wise."""
     reads_prefix = batch.objective.needs_prefix(batch.source)
     streams = reads_prefix and isinstance(batch.student, LinearLogits)
@@ -135,7 +135,7 @@ def _chunked_steps(batch: Batch, coefficients: Tensor) -> tuple[Tensor, _Steps]:
     weights = select(coefficients, index)
     tokens_first = token_log_probs(student, teacher, tokens, vocab_size) if reads_prefix and not streams else None
     ask = rows_given if tokens_first is None else lambda *_: rows_given(*tokens_first)
-    loss, found = chunked_loss(student, teacher, tokens, ask, weights, vocab_size, streams)
+    loss, found = chunked_loss(student, teacher, tokens, ask, weights, vocab_size, streams, compiled)
     seen = (found.token_log_p, found.token_log_q) if tokens_first is None else tokens_first
     prefix = batch_prefix(batch, index, *seen) if reads_prefix else None
     names = [term.name for term in batch.objective.terms_of(batch.source)]
@@ -164,6 +164,7 @@ def sequence_loss(
     weights: Tensor | None = None,
     reduction: str = "sequence",
     normalizer: float | Tensor | None = None,
+    compiled: bool = False,
 ) -> LossOutput:
     """The loss of one batch of one source: Σ weights · step losses / normalizer. What training calls.
 
@@ -175,6 +176,8 @@ def sequence_loss(
             unmasked tokens (as the paper's scripts do).
         baseline: a tensor is in the unit of the returns Σ_{j>t} weights · steps; the count divides both.
         normalizer: replaces the batch's own count, by that of a whole optimizer step on all ranks.
+        compiled: fuse the work by torch.compile (a C++ compiler, or Triton on CUDA; about twenty seconds, once) where the
+            divergences have a closed form and the gradient is step-wise; it is a matter of speed alone.
 
     Raises:
         ObjectiveError, VocabularyError: see `fdistill.loss.contract`; also gradient "full" with reduction "token".
@@ -198,7 +201,7 @@ def sequence_loss(
         loss = (coefficients * found.steps).sum()
         loss = loss if found.score is None else loss + found.score.sum()
     else:
-        loss, found = _chunked_steps(batch, coefficients)
+        loss, found = _chunked_steps(batch, coefficients, compiled)
     return LossOutput(loss, found.steps.detach(), found.terms, found.token_log_probs, _metrics(counts, mask, found))
 
 

@@ -32,13 +32,23 @@ class TermRows:
         """
         if isinstance(teacher, TopKRows) and self.term.function.needs_teacher:
             log_p, log_q = teacher.coarsened(log_q, part)
-        known = {name: values[part] for name, values in self.knowledge.items()}
+        known = self.known(part)
         value = self.term.function.function(log_p, log_q, **known)
         if self.factor is None:
             return value if self.term.weight == 1.0 else self.term.weight * value
         # A weight of 0 ends the matter, also where the value it multiplies is infinite.
         factor = self.factor[part]
         return factor * value.masked_fill(factor == 0, 0.0)
+
+    def known(self, part: slice) -> dict[str, Tensor]:
+        """The keyword arguments of the term's function on some rows, [n] each."""
+        return {name: values[part] for name, values in self.knowledge.items()}
+
+    def factor_of(self, part: slice, like: Tensor) -> Tensor:
+        """Weight · prefix weight of some rows, [n], in the dtype of `like`."""
+        if self.factor is not None:
+            return self.factor[part]
+        return torch.full_like(like[part], self.term.weight)
 
     def prefix_numbers(self) -> list[Tensor]:
         """What the rows' prefixes decide: factor and keyword arguments, [N] each."""
@@ -47,7 +57,7 @@ class TermRows:
 
     def slope(self, teacher: TeacherRows | None, chunk: Chunk, part: slice) -> Slope:
         """Weighted value of the term on some rows, [n], and its slope in the student's log-probabilities, [n, V]."""
-        known = {name: values[part] for name, values in self.knowledge.items()}
+        known = self.known(part)
         function = self.term.function.function
         if isinstance(teacher, TopKRows) and self.term.function.needs_teacher:
             found = coarse_slope(function, teacher, part, chunk, known)

@@ -116,6 +116,8 @@ class FDistillConfig(TextTrainingConfig):
             ("bleu", "chrf", "rougeL", …): at every evaluation the student's outputs, by beam search with
             ``eval_num_beams`` beams, are scored against eval_dataset's ``references`` (or ``completion``).
         log_completions: how many of the student's samples to log at every logging step.
+        compile_loss: fuse the loss by torch.compile (see `fdistill.sequence_loss`); None: where the run is so long that this
+            saves more time than the compilation takes, and a compiler is there.
         verify: before training, check the properties of the losses on this device in this dtype (seconds).
 
     The rest is `transformers.TrainingArguments`.
@@ -141,6 +143,9 @@ class FDistillConfig(TextTrainingConfig):
     log_completions: int = field(
         default=0, metadata=text("Log so many of the student's samples at every logging step.")
     )
+    compile_loss: bool | None = field(
+        default=None, metadata=text("Fuse the loss by torch.compile; none: where the run is long enough to gain by it.")
+    )
     verify: bool = field(
         default=True, metadata=text("Check the losses' properties on this device and dtype before training.")
     )
@@ -152,6 +157,8 @@ class FDistillConfig(TextTrainingConfig):
         check_range("top_p", self.top_p, 1e-6, 1.0)
         check_range("num_student_samples", self.num_student_samples, 1, whole=True)
         check_range("num_beams", self.num_beams, 1, whole=True)
+        if self.compile_loss not in (None, True, False):
+            raise TrainingError(f"compile_loss is true, false or none, not {self.compile_loss!r}.")
         self.log_completions = int(self.log_completions)
         self.make_objective()
         self._check_baseline()

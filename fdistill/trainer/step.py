@@ -82,7 +82,9 @@ class DistillationStep:
     shares_encoder: bool = True
     max_logits: int = MAX_LOGITS
 
-    def __call__(self, student: Any, batch: Batch, objective: Objective, step: int) -> dict[str, Any]:
+    def __call__(
+        self, student: Any, batch: Batch, objective: Objective, step: int, *, compiled: bool = False
+    ) -> dict[str, Any]:
         """Return the loss of one batch, with its metrics and what every example adds to it.
 
         Args:
@@ -90,6 +92,7 @@ class DistillationStep:
             batch: from the collator; ``normalizers``, by source, are the counts of the whole optimizer step.
             objective: at this point of its schedule.
             step: the optimizer step, by which draws are keyed.
+            compiled: whether torch.compile fuses the loss.
 
         Returns:
             ``loss``; ``terms``, by name what each adds to it; ``metrics``, by name a (sum, count) pair; ``values`` and
@@ -116,6 +119,7 @@ class DistillationStep:
                 baseline=self.baseline if half.source == "student" else None,
                 reduction=self.reduction,
                 normalizer=normalizers.get(half.source),
+                compiled=compiled,
             )
         loss = torch.stack([output.loss for output in outputs.values()]).sum()
         if not bool(torch.isfinite(loss)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fdistill.errors import TrainingError
+from fdistill.loss import worth_compiling
 from fdistill.models import adapter_for
 from fdistill.objectives import Objective
 from fdistill.store import TeacherStore
@@ -158,7 +159,19 @@ class FDistillTrainer(TextTrainer):
         """The distillation step of one batch, within one forward of the wrapped student."""
         if not training:
             return self.distillation(student, batch, self.objective.at(1.0), EVALUATION_STEP)
-        return self.distillation(student, batch, self._objective_now(), self.state.global_step)
+        return self.distillation(
+            student, batch, self._objective_now(), self.state.global_step, compiled=self.compiles_loss
+        )
+
+    @property
+    def compiles_loss(self) -> bool:
+        """Whether the loss is compiled: as the settings say, or where the run is long enough to gain by it."""
+        args = self.args
+        if args.compile_loss is not None:
+            return args.compile_loss
+        sequences = args.train_batch_size * args.gradient_accumulation_steps * self.state.max_steps
+        tokens = sequences * args.max_completion_length * args.num_student_samples
+        return worth_compiling(tokens * self.vocab_size, args.device.type)
 
     def _objective_now(self) -> Objective:
         return self.objective.at(self.state.global_step / max(self.state.max_steps, 1))

@@ -1,0 +1,226 @@
+"""The compiled execution says what the other one says: whole chunks, leftover rows, infinite values, a lost compiler.
+
+Most tests run the traced function as it stands, uncompiled: its arithmetic and its bookkeeping take no compiler. The last ones
+compile for real, and are skipped where there is no C++ compiler.
+"""
+
+import logging
+import math
+
+import pytest
+import torch
+
+from fdistill import LinearLogits, Objective, Term, objective, sequence_loss
+from fdistill.checks.cases import CASES
+from fdistill.loss import chunked, compiled, worth_compiling
+from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
+
+BY_LABEL = {case.label: case for case in CASES}
+SOURCED = [(case.label, source) for case in CASES for source in objective(case.name, **case.options).sources]
+VOCAB = 9
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Compilation left out, small chunks; the list of chunk sizes that the fused function was given."""
+    taken = []
+
+    def watched(forms, teacher, student, *rest):
+        taken.append(len(student))
+        return compiled.fused_chunk(forms, teacher, student, *rest)
+
+    monkeypatch.setattr(compiled, "_program", lambda name: watched)
+    monkeypatch.setitem(compiled.COMPILED_ELEMENTS, "cpu", 4 * VOCAB)
+    monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", 3 * VOCAB)
+    monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 10 * VOCAB)
+    compiled.fused_chunks.cache_clear()
+    yield taken
+    compiled.fused_chunks.cache_clear()
+
+
+def random_batch(seed=0, rows=4, steps=6, vocab=VOCAB, dtype=torch.float64):
+    noise = torch.Generator().manual_seed(seed)
+    teacher, student = (2 * torch.randn(rows, steps, vocab, generator=noise, dtype=torch.float64) for _ in range(2))
+    mask = torch.ones(rows, steps, dtype=torch.bool)
+    mask[1, 3:] = False
+    tokens = torch.randint(vocab, (rows, steps), generator=noise)
+    return {"teacher_logits": teacher.to(dtype), "student_logits": student.to(dtype), "tokens": tokens, "mask": mask}
+
+
+def head(seed, vocab=VOCAB, width=5, bias=True, rows=(4, 6), dtype=torch.float64, **more):
+    noise = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=noise, dtype=torch.float64).to(dtype)
+
+    leaves = [draw(*rows, width), draw(vocab, width)] + ([draw(vocab)] if bias else [])
+    for leaf in leaves:
+        leaf.requires_grad_()
+    return leaves, LinearLogits(*leaves, **more)
+
+
+def both(made, source, batch, leaves, **more):
+    """Everything that the two executions say, uncompiled first: loss, gradients, steps, token log-probabilities and metrics."""
+    found = []
+    for execution in (False, True):
+        out = sequence_loss(made, source, **batch, compiled=execution, **more)
+        grads = torch.autograd.grad(out.loss, leaves)
+        found.append(
+            [out.loss.detach(), *grads, out.steps, out.token_log_probs, *out.terms.values(), *out.metrics.values()]
+        )
+    return found
+
+
+def assert_same(found, tolerance):
+    for plain, fused in zip(*found, strict=True):
+        scale = max(1.0, float(plain.double().abs().max())) if plain.numel() else 1.0
+        assert torch.allclose(fused.double(), plain.double(), rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+@pytest.mark.parametrize(("label", "source"), SOURCED)
+def test_dense_rows_agree(label, source, traced):
+    """Catches a term's factor, knowledge or normaliser that the fused chunk lost, and rows that fill no chunk left out."""
+    case = BY_LABEL[label]
+    batch = random_batch()
+    student = batch["student_logits"].requires_grad_()
+    weights = torch.rand(4, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = both(objective(case.name, **case.options), source, batch, [student], weights=weights, normalizer=3.0)
+    assert_same(found, FLOAT64_BACKEND)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize(("label", "source"), SOURCED)
+def test_rows_behind_a_head_agree(label, source, softcap, traced):
+    """Catches a gradient that is not written over the block's logits, or written before they were read."""
+    case = BY_LABEL[label]
+    leaves, student = head(3, scale=0.5, softcap=softcap)
+    _, teacher = head(4, width=3, scale=2.0, softcap=softcap)
+    batch = {**random_batch(), "student_logits": student, "teacher_logits": teacher}
+    found = both(objective(case.name, **case.options), source, batch, leaves)
+    assert_same(found, FLOAT64_BACKEND)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_whole_chunks_are_fused_and_the_rest_is_not(dense, traced):
+    """Catches a fast path that is never taken, and a second compilation for the rows that are left over."""
+    leaves, student = head(3)
+    batch = random_batch()
+    if not dense:
+        batch["student_logits"] = student
+    rows = int(batch["mask"].sum())
+    both(objective("kl"), "teacher", batch, leaves if not dense else [batch["student_logits"].requires_grad_()])
+    # Dense rows come in chunks of four; behind a head blocks of ten hold two of them and leave two rows.
+    expected = rows // 4 if dense else 2 * (rows // 10) + (rows % 10) // 4
+    assert traced == [4] * expected and expected > 2
+
+
+def test_what_has_no_closed_form_or_no_full_teacher_is_not_fused(traced):
+    """Catches a divergence of the user's own, or a top-k teacher, that is sent to a form it does not have."""
+    from fdistill import TopKLogits
+
+    batch = random_batch()
+    student = batch["student_logits"].requires_grad_()
+    made = objective("f_divergence", generator="kl", estimator="teacher")
+    both(made, "teacher", batch, [student])
+    kept, ids = batch["teacher_logits"].log_softmax(-1).topk(3)
+    tail = (1 - kept.exp().sum(-1)).log()
+    both(objective("kl"), "teacher", {**batch, "teacher_logits": TopKLogits(ids, kept, tail, kept[..., 0])}, [student])
+    assert traced == []
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_infinite_logits_are_left_to_autograd(in_place, traced):
+    """Catches NaN from 0 · inf, and logits that the fused chunk has overwritten before it found out."""
+    batch = random_batch(seed=7)
+    leaves, student = head(5, scale=0.5)
+    with torch.no_grad():
+        leaves[2][4] = -math.inf  # a token that the student rules out, in every row
+        batch["student_logits"][2, 1:4, 6] = -math.inf
+    wanted = leaves[:2] if in_place else [batch["student_logits"].requires_grad_()]
+    if in_place:
+        batch["student_logits"] = student
+    for name in ("js", "tvd"):
+        found = both(objective(name), "teacher", batch, wanted)
+        assert_same(found, FLOAT64_BACKEND)
+        assert all(x.isfinite().all() for x in found[1][: 1 + len(wanted)])
+    assert traced
+
+
+def test_a_compiler_that_fails_costs_a_warning_and_nothing_else(traced, monkeypatch, caplog):
+    """Catches a training run that dies, or computes something else, because a machine has no working compiler."""
+    asked = []
+
+    def broken(*_):
+        asked.append(1)
+        raise RuntimeError("no compiler\nand a page about it")
+
+    monkeypatch.setattr(compiled, "_program", lambda name: broken)
+    batch = random_batch()
+    student = batch["student_logits"].requires_grad_()
+    with caplog.at_level(logging.WARNING, logger="fdistill"):
+        for _ in range(2):
+            assert_same(both(objective("kl"), "teacher", batch, [student]), FLOAT64_BACKEND)
+    assert len(asked) == 1
+    assert [record.message for record in caplog.records] == [
+        "The loss goes on uncompiled: torch.compile says no compiler"
+    ]
+
+
+def test_equal_models_have_zero_loss_and_gradient(traced):
+    """Catches noise where teacher and student agree; in bfloat16 as well."""
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        batch = random_batch(dtype=dtype)
+        student = batch["teacher_logits"].clone().requires_grad_()
+        for name in ("kl", "rkl", "js", "tvd"):
+            made = objective(name)
+            for source in made.sources:
+                out = sequence_loss(made, source, **{**batch, "student_logits": student}, compiled=True)
+                (grad,) = torch.autograd.grad(out.loss, student)
+                assert out.loss == 0
+                assert grad.abs().max() <= torch.finfo(dtype).eps
+    assert traced
+
+
+def test_compiling_is_for_long_runs_with_a_compiler(monkeypatch):
+    """Catches twenty seconds of compilation for a run of ten, and a setting that asks for a compiler that is not there."""
+    compiled._has_compiler.cache_clear()
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert worth_compiling(compiled.WORTH_COMPILING, "cpu")
+    assert not worth_compiling(compiled.WORTH_COMPILING - 1, "cpu")
+    compiled._has_compiler.cache_clear()
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    assert not worth_compiling(compiled.WORTH_COMPILING, "cpu")
+    compiled._has_compiler.cache_clear()
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    ("terms", "form", "dtype"),
+    [
+        (("kl",), "dense", torch.float32),
+        (("hellinger", "tvd"), "dense", torch.float32),
+        (("reverse_kl",), "head", torch.float32),
+        (("js_halves",), "head", torch.float32),
+        (("tvd",), "dense", torch.bfloat16),
+    ],
+)
+def test_compiled_for_real(terms, form, dtype, monkeypatch, caplog):
+    """Catches what only code generation gets wrong: buffers that alias, in-place writes, conversions."""
+    vocab = 33
+    monkeypatch.setitem(compiled.COMPILED_ELEMENTS, "cpu", 8 * vocab)
+    monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 20 * vocab)
+    compiled.fused_chunks.cache_clear()
+    batch = random_batch(vocab=vocab, dtype=dtype)
+    leaves, student = head(3, vocab=vocab, bias=False, dtype=dtype)
+    if form == "dense":
+        leaves = [batch["student_logits"].requires_grad_()]
+    else:
+        batch["student_logits"] = student
+    if terms == ("js_halves",):
+        made, source = objective("js", middle="sequence"), "student"
+    else:
+        made, source = Objective(tuple(Term("teacher", name, 0.7) for name in terms)), "teacher"
+    with caplog.at_level(logging.WARNING, logger="fdistill"):
+        found = both(made, source, batch, leaves)
+    assert not caplog.records, "compiled, and not fallen back"
+    assert_same(found, FLOAT32_BACKEND if dtype == torch.float32 else 1e-2)
