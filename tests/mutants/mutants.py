@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "tests/unit/test_checks.py")
 BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
+FUSED = ("tests/properties/test_backend_compiled.py",)
 SLOPED = (*BATCHES, "tests/properties/test_backend_slopes.py")
 BASELINES = ("tests/properties/test_backend_baselines.py",)
 
@@ -30,6 +31,7 @@ ROWS = "fdistill/loss/rows.py"
 STEPS = "fdistill/loss/steps.py"
 SCORE = "fdistill/loss/score.py"
 CHUNKED = "fdistill/loss/chunked.py"
+COMPILED = "fdistill/loss/compiled.py"
 GRADIENTS = "fdistill/loss/gradients.py"
 SLOPES = "fdistill/loss/slopes.py"
 SEQUENCE = "fdistill/loss/sequence.py"
@@ -287,8 +289,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         CHUNKED,
         "the last row dropped",
-        "for start in range(0, rows, size))",
-        "for start in range(0, max(rows - 1, 1), size))",
+        "for start in range(first, rows, size))",
+        "for start in range(first, max(rows - 1, 1), size))",
         BATCHES,
     ),
     Mutant(CHUNKED, "the pull of the normaliser lost", "pull = pull - factor * found.total", "pass", SLOPED),
@@ -299,6 +301,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "torch.mul(found.slope, factor.unsqueeze(-1), out=out)",
         BATCHES,
     ),
+    Mutant(CHUNKED, "a fused chunk's values unweighted", "[factor * value for factor,", "[value for factor,", FUSED),
+    Mutant(
+        CHUNKED,
+        "what fused chunks leave over is lost",
+        "return len(logits) // size * size",
+        "return len(logits)",
+        FUSED,
+    ),
+    Mutant(CHUNKED, "overwritten logits read again", "logits[part] = self.student.logits_of(whole)", "pass", FUSED),
+    Mutant(COMPILED, "the fused normaliser lost", "gradient - q.exps * (back", "gradient - 0 * q.exps * (back", FUSED),
     Mutant(CHUNKED, "weights that look ahead believed", "if work.told_the_truth(final):", "if True:", BATCHES),
     Mutant(
         SLOPES,

@@ -36,6 +36,7 @@ def test_defaults_are_those_of_the_paper(tmp_path):
         ({"max_completion_length": 0}, TrainingError, "max_completion_length is a whole number at least 1, not 0."),
         ({"max_prompt_length": 0}, TrainingError, "max_prompt_length is a whole number at least 1, not 0."),
         ({"num_student_samples": 1.5}, TrainingError, "num_student_samples is a whole number at least 1, not 1.5."),
+        ({"compile_loss": "yes"}, TrainingError, "compile_loss is true, false or none, not 'yes'."),
         ({"baseline": "mean"}, TrainingError, "baseline is none or 'leave_one_out', not 'mean'."),
         ({"baseline": "leave_one_out"}, TrainingError, "num_student_samples is 1; set it to 2 or more."),
     ],

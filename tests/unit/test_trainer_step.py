@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from fdistill.loss import compiled, sequence_loss
 from fdistill.objectives import OBJECTIVES, Objective, Term
 from fdistill.trainer import step as step_module
 from fdistill.trainer.dropout import dropout_disabled
@@ -181,3 +182,23 @@ def test_fresh_samples_differ_from_step_to_step(tmp_path):
     one, other = ({int(e): row.tolist() for e, row in zip(batch["example"], out["student_tokens"], strict=True)}
                   for batch, out in trainer.batches)  # fmt: skip
     assert one.keys() == other.keys() and all(one[example] != other[example] for example in one)
+
+
+@pytest.mark.parametrize(
+    ("setting", "elements", "expected"),
+    [(True, 10**30, True), (False, 0, False), (None, 10**30, False), (None, 1, True)],
+)
+def test_the_loss_is_compiled_where_asked_for_or_worth_it(setting, elements, expected, tmp_path, monkeypatch):
+    """A setting decides; without one, whether the run's logits are enough: here the least number of them is moved."""
+    asked = []
+
+    def spy(*args, **kwargs):
+        asked.append(kwargs.pop("compiled"))
+        return sequence_loss(*args, **kwargs)
+
+    monkeypatch.setattr(step_module, "sequence_loss", spy)
+    monkeypatch.setattr(compiled, "WORTH_COMPILING", elements)
+    monkeypatch.setattr(compiled, "_has_compiler", lambda device: True)
+    args = config(tmp_path, compile_loss=setting)
+    run_steps(tiny_model("t5", 1), tiny_model("t5", 2), args, with_draws("t5")[:4], "t5")
+    assert asked == [expected] * 2
