@@ -24,7 +24,7 @@ from fdistill.loss.slopes import SLOPES, Chunk, Distribution, SlopeFunction
 logger = logging.getLogger("fdistill")
 
 #: Elements of one compiled chunk: its rows stay in the cache from one loop to the next.
-COMPILED_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
+COMPILED_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 #: Below so many elements of logits a compilation costs more time than it saves.
 WORTH_COMPILING = 10**10
