@@ -171,6 +171,28 @@ def test_a_disk_that_takes_no_more_gets_one_line_whoever_writes(save, tmp_path):
     assert done.stdout.count("\n") == 1 and "goes on where it stopped" in done.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are Unix")
+def test_a_disk_that_fills_up_during_a_run_loses_nothing(finished, tmp_path):
+    """The store, then a student's weights, then the report do not fit; with room again the run ends as if nothing had been."""
+    code = (
+        "import resource, sys\n"
+        "from fdistill.cli import run\n"
+        "limit = int(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "sys.exit(run(['run', sys.argv[2], '--set', f'output={sys.argv[3]}', '--no-verify']))\n"
+    )
+    folder, reached = tmp_path / "run", []
+    for limit in (2_000, 40_000, 120_000):
+        command = [sys.executable, "-c", code, str(limit), str(finished), str(folder)]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+        line = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 2 and line.startswith("fdistill: ") and "Traceback" not in done.stderr, done.stderr
+        assert "disk is full" in line or "File too large" in line, line
+        reached.append(sum(path.name == "stage.json" for path in folder.rglob("stage.json")))
+    assert reached == sorted(reached) and reached[-1] > reached[0]
+    assert again(finished, folder) == again(finished, finished.parent / "run")
+
+
 def test_other_errors_of_training_are_not_taken_for_a_full_disk(tmp_path):
     from fdistill.pipeline.folder import full_disk
 
