@@ -27,7 +27,7 @@ logger = logging.getLogger("fdistill")
 COMPILED_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 #: Below so many elements of logits a compilation costs more time than it saves.
-WORTH_COMPILING = 10**10
+WORTH_COMPILING = 4 * 10**9
 
 #: By term what its rows know, and what each of its rows counts in the gradient [n].
 Knowledge = list[dict[str, Tensor]]

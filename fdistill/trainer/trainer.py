@@ -170,7 +170,7 @@ class FDistillTrainer(TextTrainer):
         if args.compile_loss is not None:
             return args.compile_loss
         sequences = args.train_batch_size * args.gradient_accumulation_steps * self.state.max_steps
-        tokens = sequences * args.max_completion_length * args.num_student_samples
+        tokens = sequences * args.max_completion_length * len(self.objective.sources)
         return worth_compiling(tokens * self.vocab_size, args.device.type)
 
     def _objective_now(self) -> Objective:
