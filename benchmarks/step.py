@@ -31,15 +31,7 @@ CONTENDERS = ("ours", "ours, online", "authors, ancestral", "authors, 6 beams")
 def work(name: str, size: dict[str, Any]) -> Callable[[], Any]:
     """Three optimizer steps of `OBJECTIVE/CONTENDER`, its models there already."""
     run = make_run(name, size, *t5_pair(size))
-    return lambda: run(_Alone(), 3)
-
-
-class _Alone(Turn):
-    """A turn of a run that has nobody to wait for."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.mine.set()
+    return lambda: run(Turn(0), 3)
 
 
 def make_run(name: str, size: dict[str, Any], teacher: Any, student: Any) -> Callable[[Turn, int], None]:
@@ -124,10 +116,9 @@ def measure(mode: str) -> Answer:
         f"T5 of {layers} + {layers} layers, width {size['width']}, vocabulary {size['vocab']}, into "
         f"{min(3, layers)} + 1 layers; batch "
         f"{size['batch']}, source and target {size['source']} and {size['target']} tokens (random weights hardly "
-        "ever draw the end of "
-        "text, so that every sample has full length); float32, AdamW. A step is data, sampling, passes, backward "
-        "and update; ours by FDistillTrainer.train(), its loss compiled as in a run of some hundred steps. Memory is what three steps take at most beyond the two models, gradients and "
-        "Adam's moments included.",
+        "ever draw the end of text, so that every sample has full length); float32, AdamW. A step is data, sampling, passes, "
+        "backward and update; ours by FDistillTrainer.train(), its loss compiled as in a run of some hundred steps. Memory is "
+        "what three steps take at most beyond the two models, gradients and Adam's moments included.",
         [Table("", ["step", "ms", "× ours", "peak MiB"], cells)],
         goals(times),
         notes,

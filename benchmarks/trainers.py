@@ -12,7 +12,7 @@ import torch
 from benchmarks import memory, peers
 from benchmarks.models import llama_pair, rows, training_arguments, word_tokenizer
 from benchmarks.results import Answer, Goal, Table
-from benchmarks.step import _Alone, adam, table_rows
+from benchmarks.step import adam, table_rows
 from benchmarks.timing import Times, ratio
 from benchmarks.turns import Turn, train_in_turns
 from fdistill import FDistillConfig, FDistillTrainer
@@ -39,7 +39,7 @@ def names(setting: str) -> list[str]:
 def work(name: str, size: dict[str, Any]) -> Callable[[], Any]:
     """Three optimizer steps of `SETTING/CONTENDER`, its models there already."""
     run = make_run(name, size, *llama_pair(size))
-    return lambda: run(_Alone(), 3)
+    return lambda: run(Turn(0), 3)
 
 
 def make_run(name: str, size: dict[str, Any], teacher: Any, student: Any) -> Callable[[Turn, int], None]:
