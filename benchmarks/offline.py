@@ -80,7 +80,7 @@ def measure(mode: str) -> Answer:
         TITLE,
         "The restaurants recipe's KL, from one pre-distilled student and the same teacher samples, with the "
         "teacher in memory and from a "
-        f"store of its likeliest {K} of 640 tokens; 95% bootstrap intervals. Memory: three steps of a T5 of {size['layers']} + "
+        f"store of its likeliest {K} tokens; 95% bootstrap intervals. Memory: three steps of a T5 of {size['layers']} + "
         f"{size['layers']} layers, width {size['width']}, vocabulary {size['vocab']}, into "
         f"{min(3, size['layers'])} + 1 layers, batch "
         f"{size['batch']}, {size['target']} tokens, all models loaded within.",

@@ -173,24 +173,28 @@ def test_a_disk_that_takes_no_more_gets_one_line_whoever_writes(save, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are Unix")
 def test_a_disk_that_fills_up_during_a_run_loses_nothing(finished, tmp_path):
-    """The store, then a student's weights, then the report do not fit; with room again the run ends as if nothing had been."""
+    """The teacher's samples do not fit, then a student's weights; with room again the run ends as if nothing had been."""
     code = (
         "import resource, sys\n"
         "from fdistill.cli import run\n"
-        "limit = int(sys.argv[1])\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
-        "sys.exit(run(['run', sys.argv[2], '--set', f'output={sys.argv[3]}', '--no-verify']))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "sys.exit(run([*sys.argv[2:4], '--set', f'output={sys.argv[4]}', *sys.argv[5:]]))\n"
     )
-    folder, reached = tmp_path / "run", []
-    for limit in (2_000, 40_000, 120_000):
-        command = [sys.executable, "-c", code, str(limit), str(finished), str(folder)]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-        line = done.stderr.strip().splitlines()[-1]
-        assert done.returncode == 2 and line.startswith("fdistill: ") and "Traceback" not in done.stderr, done.stderr
-        assert "disk is full" in line or "File too large" in line, line
-        reached.append(sum(path.name == "stage.json" for path in folder.rglob("stage.json")))
-    assert reached == sorted(reached) and reached[-1] > reached[0]
-    assert again(finished, folder) == again(finished, finished.parent / "run")
+
+    def command(stage: str, limit: int = 1 << 30) -> str:
+        """Run a stage with files of at most `limit` bytes; return its last line where it failed."""
+        unchecked = [] if stage == "sample" else ["--no-verify"]
+        words = [sys.executable, "-c", code, str(limit), stage, str(finished), str(tmp_path / "run"), *unchecked]
+        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+
+    assert command("teacher") == ""
+    for limit, reached in ((5_000, "sample"), (40_000, "predistill")):
+        line = command("run", limit)
+        assert line.startswith("fdistill: cannot write ") and "File too large" in line, line
+        assert command(reached) == ""
+    assert again(finished, tmp_path / "run") == again(finished, finished.parent / "run")
 
 
 def test_other_errors_of_training_are_not_taken_for_a_full_disk(tmp_path):
