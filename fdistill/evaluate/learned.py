@@ -13,12 +13,12 @@ Array = np.ndarray
 
 
 def has_meteor() -> bool:
-    """Whether nltk is installed and finds WordNet's files."""
+    """Whether nltk is installed and finds WordNet's files, packed or not."""
     try:
-        import nltk
+        from nltk.corpus import wordnet
 
-        nltk.data.find("corpora/wordnet.zip")
-    except (ImportError, LookupError):
+        wordnet.ensure_loaded()
+    except (ImportError, LookupError, OSError):
         return False
     return True
 

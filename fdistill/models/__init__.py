@@ -16,7 +16,7 @@ from fdistill.models.adapters import (
 from fdistill.models.batches import Completions, Encoded, Prompts, pad_completions, pad_prompts
 from fdistill.models.decoding import Decoding, evaluating
 from fdistill.models.heads import has_linear_head, linear_logits
-from fdistill.models.loading import build_model, load_model, load_tokenizer
+from fdistill.models.loading import build_model, load_model, load_tokenizer, model_kind
 from fdistill.models.special import SpecialTokens, special_tokens
 from fdistill.models.students import count_parameters, make_student
 from fdistill.models.text import tokenize_completion, tokenize_example, tokenize_prompt, train_tokenizer
@@ -42,6 +42,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "make_student",
+    "model_kind",
     "pad_completions",
     "pad_prompts",
     "shared_vocab_size",

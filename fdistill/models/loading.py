@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +36,47 @@ def load_model(
         **kwargs: passed to `from_pretrained`. Weights come from safetensors only, and no code of the model's own runs
             unless `trust_remote_code=True` is among them.
     """
-    path, file = _gguf(str(name_or_path))
     remote_code = kwargs.pop("trust_remote_code", False)
+    found = model_kind(name_or_path, trust_remote_code=remote_code)
+    path, file = _gguf(str(name_or_path))
+    if kind is not None and kind != found:
+        raise RecipeError(f"the model at {path!r} is {found}, but kind is {kind!r}.")
+    kwargs = file | kwargs if file else {"use_safetensors": True} | kwargs
+    with _one_line(path):
+        model = KINDS[found].from_pretrained(
+            path, dtype=dtype or torch.float32, trust_remote_code=remote_code, **kwargs
+        )
+    return _forget_quantization(model) if file else model
+
+
+def model_kind(name_or_path: str, **kwargs: Any) -> str:
+    """Whether a model is "encoder-decoder" or "decoder-only", by its configuration; names and errors as in `load_model`."""
+    path, file = _gguf(str(name_or_path))
+    with _one_line(path):
+        config = AutoConfig.from_pretrained(path, **file, **kwargs)
+    return "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
+
+
+@contextmanager
+def _one_line(path: str) -> Iterator[None]:
+    """Say in one line why a model cannot be loaded."""
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=remote_code, **file)
-        found = "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
-        if kind is not None and kind != found:
-            raise RecipeError(f"the model at {path!r} is {found} ({config.model_type}), but kind is {kind!r}.")
-        kwargs = file | kwargs if file else {"use_safetensors": True} | kwargs
-        return KINDS[found].from_pretrained(path, dtype=dtype or torch.float32, trust_remote_code=remote_code, **kwargs)
-    except FDistillError:
-        raise
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise FDistillError(
             f"cannot load a model from {path!r}: {_first_line(error)} Give a folder that holds config.json and "
             "model.safetensors (weights in other formats are not opened), or a name that the hub knows."
         ) from error
+
+
+def _forget_quantization(model: Any) -> Any:
+    """A GGUF file's weights are full precision once they are read; the model must not say otherwise, nor its saved config."""
+    for name in ("is_quantized", "hf_quantizer", "quantization_method"):
+        if name in vars(model):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
 
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:

@@ -63,12 +63,13 @@ class RunInputs:
         """Return "encoder-decoder" or "decoder-only"."""
         from transformers import AutoConfig
 
+        from fdistill.models import model_kind
+
         teacher = self.recipe.teacher
         if teacher.model is not None:
-            made = AutoConfig.from_pretrained(teacher.model)
-        else:
-            assert teacher.config is not None  # the schema sees to it
-            made = AutoConfig.for_model(teacher.config["model_type"])
+            return model_kind(teacher.model)
+        assert teacher.config is not None  # the schema sees to it
+        made = AutoConfig.for_model(teacher.config["model_type"])
         return "encoder-decoder" if made.is_encoder_decoder else "decoder-only"
 
     def new_tokenizer(self) -> Any:

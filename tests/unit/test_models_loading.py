@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.trainer_utils import validate_quantization_for_training
 
 from fdistill.errors import FDistillError, RecipeError, VocabularyError
-from fdistill.models import build_model, load_model, load_tokenizer, train_tokenizer
+from fdistill.models import build_model, load_model, load_tokenizer, make_student, model_kind, train_tokenizer
 from fdistill.models.text import SPECIAL
+from fdistill.pipeline.lengths import TokenCounter
+from fdistill.recipe import load_recipe
+from fdistill.tasks import Example
 from tests.model_kit import CONFIGS, DECODER_ONLY, FAMILIES, TEXTS, tiny_model, tokenizer_of
 
 
@@ -175,6 +179,22 @@ def test_a_gguf_file_is_a_model_and_a_tokenizer(tmp_path):
     again = load_tokenizer(tmp_path / "tiny.gguf")
     assert again.eos_token_id == tokenizer.eos_token_id
     assert again(TEXTS[1], add_special_tokens=False)["input_ids"] == tokenizer(TEXTS[1])["input_ids"]
+
+
+def test_a_model_from_gguf_is_a_model_like_any_other(tmp_path):
+    """Catches weights that were read to full precision and still call themselves quantised: nothing could train them."""
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file, tiny_model("llama", torch.float32), tokenizer_of("llama"))
+    assert model_kind(file) == "decoder-only"
+    with pytest.raises(RecipeError, match="but kind is 'encoder-decoder'"):
+        load_model(file, kind="encoder-decoder")
+    loaded = load_model(file)
+    validate_quantization_for_training(loaded)
+    make_student(loaded, decoder_layers=1).save_pretrained(tmp_path / "saved")
+    assert "quantization_config" not in json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert load_model(tmp_path / "saved").config.num_hidden_layers == 1
+    counter = TokenCounter(load_recipe("smollm2", [f"teacher.model={file}", f"output={tmp_path / 'run'}"]))
+    assert counter([Example("one two", "three")])["prompt_tokens"][0] > 0
 
 
 def test_gguf_without_its_package_says_what_to_install(tmp_path, monkeypatch):
