@@ -28,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "batch": [2, 4, 8],
         "rows": 64,
         "width": 128,
-        "rounds": 2,
+        "rounds": 5,
         "model": {"vocab": 8192, "width": 128, "layers": 4, "batch": 4, "source": 32, "target": 32},
     },
     "quick": {
@@ -112,11 +112,14 @@ def point(axis: str, value: int, size: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def seconds_of(name: str, at: dict[str, Any], rounds: int) -> float:
+def seconds_of(name: str, points: list[dict[str, Any]], rounds: int) -> list[float]:
+    """Seconds at every point of a curve, the points in turns."""
     if name.startswith("step"):
-        run = step.make_run("js/ours", at["model"], *t5_pair(at["model"]))
-        return typical(train_in_turns({"ours": run}, rounds, warmups=1), "ours")
-    return typical(take_turns({"it": work(name, at)}, rounds), "it")
+        runs = [step.make_run("js/ours", at["model"], *t5_pair(at["model"])) for at in points]
+        times = train_in_turns({str(number): run for number, run in enumerate(runs)}, rounds)
+    else:
+        times = take_turns({str(number): work(name, at) for number, at in enumerate(points)}, rounds)
+    return [typical(times, str(number)) for number in range(len(points))]
 
 
 def measure(mode: str) -> Answer:
@@ -127,10 +130,13 @@ def measure(mode: str) -> Answer:
     at = {f"{name} at {axis} {value}": point(axis, value, size) for axis, name, value in points}
     found = memory.peaks("scaling", {label: (label.split(" at ")[0], where) for label, where in at.items()}, notes)
     curves: Curves = {}
-    for axis, name, value in points:
-        label = f"{name} at {axis} {value}"
-        seconds = seconds_of(name, at[label], size["rounds"])
-        curves.setdefault((axis, name), []).append((value, seconds, found[label]))
+    for axis, names in CURVES.items():
+        for name in names:
+            labels = {value: f"{name} at {axis} {value}" for value in size[axis]}
+            seconds = seconds_of(name, [at[label] for label in labels.values()], size["rounds"])
+            curves[axis, name] = [
+                (value, second, found[label]) for (value, label), second in zip(labels.items(), seconds, strict=True)
+            ]
     tables = [table(axis, curves) for axis in CURVES]
     if mode == "full":
         draw(curves, FIGURE)
