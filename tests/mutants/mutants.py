@@ -187,7 +187,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "torch.cat([log_q_of_ids, logsumexp(others).unsqueeze(-1)], dim=-1)",
         "torch.cat([log_q_of_ids, log_q_of_ids[..., :1]], dim=-1)",
     ),
-    Mutant(ROWS, "top-k renormalised and the tail dropped", "if ids.shape[-1] == log_q.shape[-1]:", "if True:"),
+    Mutant(
+        ROWS, "top-k renormalised and the tail dropped", "if ids.shape[-1] == log_q.shape[-1]:", "if True:", SLOPED[-1:]
+    ),
     Mutant(
         ROWS,
         "half precision inside",
