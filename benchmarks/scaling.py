@@ -173,6 +173,7 @@ def draw(curves: Curves, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     figure, axes = plt.subplots(2, len(CURVES), figsize=(13, 5.5), layout="constrained")
     for column, axis in enumerate(CURVES):
@@ -184,9 +185,14 @@ def draw(curves: Curves, path: Path) -> None:
             peaks = [(point[0], point[2] / 2**20) for point in points if point[2]]
             axes[1][column].plot(*zip(*peaks, strict=True), marker="o", label=name)
         for row, label in enumerate(("ms", "MiB")):
-            axes[row][column].set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel=label)
-            axes[row][column].set_xticks(values, [f"{value:,}" for value in values], rotation=30)
-            axes[row][column].minorticks_off()
+            panel = axes[row][column]
+            panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel=label)
+            low, high = panel.get_ylim()
+            panel.set_ylim(low / 2, 2 * high)  # so that a flat curve looks flat
+            panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            panel.yaxis.set_major_formatter(ScalarFormatter())
+            panel.set_xticks(values, [f"{value:,}" for value in values], rotation=30)
+            panel.minorticks_off()
         axes[0][column].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
