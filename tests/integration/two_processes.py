@@ -27,3 +27,6 @@ if __name__ == "__main__":
     family, folder, *reductions = sys.argv[1:]
     for reduction in reductions:
         run(family, folder, reduction)
+    # A process that ends while the other still talks to it may abort in gloo's threads.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
