@@ -61,7 +61,7 @@ mutants: install
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/peers.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install -q --disable-pip-version-check $(TORCH)
-	$(BENCH)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	$(BENCH)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e . greenlet
 	for peer in $$(cat benchmarks/peers.txt); do \
 	  $(BENCH)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt $$peer || echo "$$peer is skipped"; \
 	done

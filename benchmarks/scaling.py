@@ -57,9 +57,8 @@ BOUNDS = [
     "gradient, as large as the "
     "student's logits. Behind a head the four matrix products bound the time, and memory is the head's gradient "
     "and one chunk of logits.",
-    "**k.** A top-k teacher costs a gather and the student's own softmax over all V, whatever k. This path is not "
-    "compiled; on a shared machine two threads in many small parallel regions make its times scatter, while one thread "
-    "(`--threads 1`) took 19 to 26 ms at every k.",
+    "**k.** A top-k teacher costs a gather and the student's own softmax over all V, whatever k. This path is not compiled: "
+    "where its times scatter, its many small parallel regions waited for a core of a shared machine.",
     "**Length.** Sampling is one pass of the student's decoder for every token, so that the step grows with T; "
     "attention over T tokens "
     "is a small part at these lengths. Memory grows with the tokens' hidden states.",

@@ -26,8 +26,8 @@ logger = logging.getLogger("fdistill")
 #: Elements of one compiled chunk: its rows stay in the cache from one loop to the next.
 COMPILED_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
-#: Below so many elements of logits a compilation costs more time than it saves.
-WORTH_COMPILING = 4 * 10**9
+#: Below so many elements of logits a compilation (twenty seconds) takes more time than it saves (about two nanoseconds each).
+WORTH_COMPILING = 10**10
 
 #: By term what its rows know, and what each of its rows counts in the gradient [n].
 Knowledge = list[dict[str, Tensor]]

@@ -37,10 +37,11 @@ def load_model(
             unless `trust_remote_code=True` is among them.
     """
     remote_code = kwargs.pop("trust_remote_code", False)
-    found = model_kind(name_or_path, trust_remote_code=remote_code)
     path, file = _gguf(str(name_or_path))
+    config = _config(path, file, trust_remote_code=remote_code)
+    found = _kind(config)
     if kind is not None and kind != found:
-        raise RecipeError(f"the model at {path!r} is {found}, but kind is {kind!r}.")
+        raise RecipeError(f"the model at {path!r} is {found} ({config.model_type}), but kind is {kind!r}.")
     kwargs = file | kwargs if file else {"use_safetensors": True} | kwargs
     with _one_line(path):
         model = KINDS[found].from_pretrained(
@@ -49,11 +50,17 @@ def load_model(
     return _forget_quantization(model) if file else model
 
 
-def model_kind(name_or_path: str, **kwargs: Any) -> str:
+def model_kind(name_or_path: str) -> str:
     """Whether a model is "encoder-decoder" or "decoder-only", by its configuration; names and errors as in `load_model`."""
-    path, file = _gguf(str(name_or_path))
+    return _kind(_config(*_gguf(str(name_or_path))))
+
+
+def _config(path: str, file: dict[str, str], **kwargs: Any) -> Any:
     with _one_line(path):
-        config = AutoConfig.from_pretrained(path, **file, **kwargs)
+        return AutoConfig.from_pretrained(path, **file, **kwargs)
+
+
+def _kind(config: Any) -> str:
     return "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
 
 
@@ -132,7 +139,7 @@ def build_model(config: dict[str, Any], tokenizer: Any, *, seed: int = 0) -> Any
     built = AutoConfig.for_model(
         model_type, **{**{name: id for name, id in roles.items() if not name.startswith("forced")}, **fields}
     )
-    kind = KINDS["encoder-decoder" if built.is_encoder_decoder else "decoder-only"]
+    kind = KINDS[_kind(built)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind.from_config(built)
