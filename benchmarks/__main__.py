@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import replace
 
-QUESTIONS = ("losses", "heads", "sparse", "offline", "step", "trainers", "scaling")
+QUESTIONS = ("losses", "heads", "kernels", "sparse", "offline", "step", "trainers", "scaling")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def run(questions: tuple[str, ...] | list[str], mode: str, threads: int) -> None
         answer = replace(importlib.import_module(f"benchmarks.{name}").measure(mode), environment=describe())
         print(f"\n## {answer.title}\n\n{markdown(answer)}\n", flush=True)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        if mode == "full":
+        if mode == "full" and answer.tables:
             save(answer)
 
 

@@ -48,6 +48,18 @@ def torchtune(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return call
 
 
+def liger_dense(beta: float | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Liger's Triton losses on logits [N, V], which take log-probabilities: beta 0 is KL, 1 is RKL, between them JS, none TVD."""
+    made = module("liger_kernel.transformers")
+    loss = made.LigerTVDLoss() if beta is None else made.LigerJSD(beta=beta)
+
+    def call(student: Tensor, teacher: Tensor) -> Tensor:
+        found = [x.float().log_softmax(-1) for x in (student, teacher)]
+        return loss(*(x.exp() for x in found)) if beta is None else loss(*found)
+
+    return call
+
+
 Heads = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 

@@ -70,12 +70,14 @@ def machine(
     *,
     as_student: Callable[[Tensor], Logits] = lambda logits: logits,
     as_teacher: Callable[[Tensor, Sequences], Logits] = lambda logits, sequences: logits,
+    compiled: bool = False,
 ) -> tuple[float, np.ndarray]:
     """Expected loss of an objective and its gradient by the student's logits table, [N, V], over all sequences.
 
     Args:
         as_student: turns the student's logits [S, T, V] into the form under test.
         as_teacher: the same for the teacher's.
+        compiled: as in `sequence_loss`.
     """
     total = sequences.student.new_zeros((), dtype=sequences.probs["student"].dtype)
     for source in objective.sources:
@@ -89,6 +91,7 @@ def machine(
             mask=sequences.mask & (sequences.probs[source] > 0).unsqueeze(1),
             weights=sequences.probs[source],
             normalizer=1.0,
+            compiled=compiled,
         )
         total = total + output.loss
     (gradient,) = torch.autograd.grad(total, sequences.student)

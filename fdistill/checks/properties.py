@@ -21,9 +21,21 @@ from fdistill.checks.cases import CASES, Case
 from fdistill.checks.enumeration import Sequences, all_sequences, machine, rounded
 from fdistill.logits import LinearLogits, Logits, TopKLogits
 from fdistill.loss import sequence_loss, step_losses
+from fdistill.loss.kernels import launches_on
 from fdistill.objectives import Objective, objective
 
 Pair = tuple[TabularModel, TabularModel]
+
+#: The kernels that `kernels` tries: a compilation of a second or two each, on a machine that has never seen them.
+KERNEL_CASES = (
+    "mle",
+    "kl",
+    "rkl",
+    "engine",
+    "js(middle=token)",
+    "js(middle=sequence, estimator=balance)",
+    "tvd(bound=paper)",
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,25 @@ def _gradients(setting: Setting, mode: str) -> Outcome:
 def stepwise_gradients(setting: Setting) -> Outcome:
     """The step-wise gradient is the reference's. Catches a detach in the wrong place and gradient through the teacher."""
     return _gradients(setting, "stepwise")
+
+
+def kernels(setting: Setting) -> Outcome:
+    """On a device with Triton kernels, their expected loss and step-wise gradient are the reference's. Catches a GPU, a
+    driver or a Triton on which they are not."""
+
+    def errors() -> Iterator[tuple[str, float]]:
+        if not launches_on(torch.device(setting.device)):
+            return
+        for case, (p, q), sequences in _each(setting):
+            if case.label in KERNEL_CASES:
+                found, slope = machine(objective(case.name, **case.options), sequences, compiled=True)
+                yield case.label, relative(found, stepwise_divergence(case.name, p, q, **case.options))
+                yield (
+                    f"{case.label}, gradient",
+                    relative(slope, gradient(case.name, p, q, mode="stepwise", **case.options)),
+                )
+
+    return _worst(errors())
 
 
 def full_gradients(setting: Setting) -> Outcome:

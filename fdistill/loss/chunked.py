@@ -3,7 +3,7 @@
 A row's factor in the loss is known before the row is read (step-wise gradients hold functions of the prefix constant), so
 each chunk is softmaxed, evaluated and differentiated (`slopes`) while it sits in the cache, and no [N, V] tensor exists
 beside the logits' own gradient; behind a head (`LinearLogits`) not even that, and a block's logits give way to their gradient.
-Where the caller asks for it, `compiled` takes the chunks.
+Where the caller asks for it, `kernels` take whole blocks on CUDA and `compiled` the chunks elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fdistill.loss import kernels
 from fdistill.loss.compiled import FusedChunks, fused_chunks, rows_of_chunk
 from fdistill.loss.gradients import DenseGradient, HeadGradient, student_inputs
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows, TeacherRows, TopKRows, at_tokens
@@ -64,25 +65,29 @@ def _within(block: slice, part: slice) -> slice:
 
 @torch.no_grad()
 def token_log_probs(
-    student: StudentRows, teacher: TeacherRows | None, tokens: Tensor, vocab_size: int
+    student: StudentRows, teacher: TeacherRows | None, tokens: Tensor, vocab_size: int, compiled: bool = False
 ) -> tuple[Tensor | None, Tensor]:
     """Log-probability of every row's token under teacher and student, [N] each; None for a teacher that is not there."""
-    ours = _rows_at_tokens(student, tokens, vocab_size)
+    ours = _rows_at_tokens(student, tokens, vocab_size, compiled)
     if teacher is None or isinstance(teacher, TopKRows):
         return None if teacher is None else teacher.token_log_probs, ours
-    return _rows_at_tokens(teacher, tokens, vocab_size), ours
+    return _rows_at_tokens(teacher, tokens, vocab_size, compiled), ours
 
 
-def _at_tokens(logits: Tensor, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-    """Log-probability of one token per row, chunk by chunk: [n, V] and [n] to [n]."""
+def _at_tokens(logits: Tensor, tokens: Tensor, dtype: torch.dtype, compiled: bool) -> Tensor:
+    """Log-probability of one token per row, by a kernel or chunk by chunk: [n, V] and [n] to [n]."""
+    if compiled and kernels.launches_on(logits.device):
+        launched = kernels.launch_token_log_probs(logits, tokens, dtype)
+        if launched is not None:
+            return launched
     parts = chunks(len(tokens), logits.shape[-1], tokens.device)
     found = [at_tokens(logits[part].to(dtype).log_softmax(-1), tokens[part]) for part in parts]
     return torch.cat([tokens.new_zeros(0, dtype=dtype), *found])
 
 
-def _rows_at_tokens(rows: StudentRows, tokens: Tensor, vocab_size: int) -> Tensor:
+def _rows_at_tokens(rows: StudentRows, tokens: Tensor, vocab_size: int, compiled: bool) -> Tensor:
     blocks = _blocks(len(tokens), rows, None, vocab_size, tokens.device, False)
-    found = [_at_tokens(rows.logits_of(block), tokens[block], rows.dtype) for block in blocks]
+    found = [_at_tokens(rows.logits_of(block), tokens[block], rows.dtype, compiled) for block in blocks]
     return torch.cat([tokens.new_zeros(0, dtype=rows.dtype), *found])
 
 
@@ -135,6 +140,8 @@ class _Pass:
         self.asked: list[list[list[Tensor]]] = []
         self.token_log_q = torch.zeros_like(self.coefficients)
         self.token_log_p: Tensor | None = None
+        #: Whether a kernel wrote a gradient that nobody wants over the block's logits.
+        self.overwritten = False
         if isinstance(self.teacher, TopKRows):
             self.token_log_p = self.teacher.token_log_probs
         elif self.teacher is not None:
@@ -157,6 +164,10 @@ class _Pass:
                 self._read_tokens(block, logits, theirs)
                 terms = self.terms(self.token_log_p, self.token_log_q)
                 self.asked.append([[x[block] for x in term.prefix_numbers()] for term in terms])
+            if gradient is not None and self._in_a_kernel(block, logits, theirs, terms, gradient):
+                continue
+            if self.overwritten:
+                self.overwritten, logits = False, self.student.logits_of(block, rooms[0])
             out = None if gradient is None else gradient.target(block, logits)
             done = 0 if out is None else self._fused_chunks(block, logits, theirs, terms, out)
             for part in chunks(len(logits), self.vocab_size, device, done):
@@ -173,6 +184,33 @@ class _Pass:
             self.found.append([self.coefficients.new_zeros(0)] * (len(terms) + 2))
         *self.values, self.entropy, self.token_log_q = [torch.cat(column) for column in zip(*self.found, strict=True)]
         return (self.coefficients * sum(self.values)).sum() if self.values else self.coefficients.new_zeros(())
+
+    def _in_a_kernel(
+        self,
+        block: slice,
+        logits: Tensor,
+        theirs: Tensor | None,
+        terms: list[TermRows],
+        gradient: DenseGradient | HeadGradient,
+    ) -> bool:
+        """Let `kernels` do the block; False where they cannot, or where they find a value that is not finite."""
+        if not self.compiled or len(terms) != 1 or isinstance(self.teacher, TopKRows):
+            return False
+        form = kernels.form_of(terms[0].term.function.function) if kernels.launches_on(logits.device) else None
+        if form is None:
+            return False
+        out = gradient.target(block, logits, any_dtype=True)
+        factor = terms[0].factor_of(block, self.coefficients)
+        pull = factor * self.coefficients[block]
+        known = terms[0].known(block)
+        found = kernels.launch_loss(form, theirs, logits, self.tokens[block], known, pull, out, self.student.dtype)
+        if found is None or not all_finite(torch.stack(found)):
+            self.overwritten = out.data_ptr() == logits.data_ptr()
+            return False
+        value, entropies, token_log_q = found
+        self.found.append([factor * value, entropies, token_log_q])
+        gradient.take(block, logits, out)
+        return True
 
     def _fused(self, terms: list[TermRows]) -> FusedChunks | None:
         """The compiled form of the terms, where compiling is asked for and every one has a form."""
@@ -229,7 +267,7 @@ class _Pass:
         """Both models' log-probabilities of the block's tokens, before its weights are asked for."""
         for rows, into in ((logits, self.token_log_q), (theirs, self.token_log_p)):
             if rows is not None and into is not None:
-                into[block] = _at_tokens(rows, self.tokens[block], self.student.dtype)
+                into[block] = _at_tokens(rows, self.tokens[block], self.student.dtype, self.compiled)
 
     def _one_chunk(self, chunk: Chunk, whole: slice, terms: list[TermRows], out: Tensor | None) -> None:
         values = []
@@ -314,7 +352,7 @@ def chunked_loss(
         streams: the rows are in order of their steps, and a row's weights follow from the tokens before it: both
             models' token log-probabilities are then read block by block, from the logits that the loss needs anyway. If
             a weight turns out to have looked ahead, everything is done again with the weights known.
-        compiled: let torch.compile fuse the work on a chunk where every term has a closed form.
+        compiled: let kernels, or torch.compile, fuse the work where every term has a closed form.
     """
     work = _Pass(student, teacher, tokens, terms, streams, coefficients, vocab_size, compiled)
     loss = _ChunkedLoss.apply(work, *student_inputs(student))

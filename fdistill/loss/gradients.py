@@ -27,17 +27,22 @@ class DenseGradient:
         self.direct = every and student.logits.dtype == student.dtype
         self.buffer: Tensor | None = None
 
-    def target(self, block: slice, logits: Tensor) -> Tensor:
-        """Where the gradient of the block's logits [n, V] is to be written, in the working precision."""
-        if self.direct:
+    def target(self, block: slice, logits: Tensor, any_dtype: bool = False) -> Tensor:
+        """Where the gradient of the block's logits [n, V] is to be written: in the working precision, or in any.
+
+        With `any_dtype` that may be the logits themselves, where they are a copy.
+        """
+        if self.direct or (any_dtype and self.student.index is None):
             return self.total[block]
+        if any_dtype:
+            return logits
         if self.buffer is None:
             self.buffer = torch.empty(logits.shape, dtype=self.student.dtype, device=logits.device)
         return self.buffer[: len(logits)]
 
     def take(self, block: slice, logits: Tensor, gradient: Tensor) -> None:
         """Take what was written to `target`."""
-        if self.direct:
+        if self.direct or gradient.data_ptr() == self.total[block].data_ptr():
             return
         if self.student.index is None:
             self.total[block] = gradient
@@ -63,9 +68,12 @@ class HeadGradient:
         self.bias = None if bias is None else torch.zeros_like(bias, dtype=student.dtype)
         self.has_bias = head.bias is not None
 
-    def target(self, block: slice, logits: Tensor) -> Tensor:
-        """The block's logits themselves, which are read once before they are overwritten, unless a cap needs them later."""
-        if self.student.head.softcap is None and logits.dtype == self.student.dtype:
+    def target(self, block: slice, logits: Tensor, any_dtype: bool = False) -> Tensor:
+        """The block's logits themselves, which are read once before they are overwritten, unless a cap needs them later.
+
+        In the working precision, or in any.
+        """
+        if self.student.head.softcap is None and (any_dtype or logits.dtype == self.student.dtype):
             return logits
         return torch.empty(logits.shape, dtype=self.student.dtype, device=logits.device)
 

@@ -133,7 +133,9 @@ def _chunked_steps(batch: Batch, coefficients: Tensor, compiled: bool) -> tuple[
         return term_rows(batch, tokens, index, batch_prefix(batch, index, token_log_p, token_log_q))
 
     weights = select(coefficients, index)
-    tokens_first = token_log_probs(student, teacher, tokens, vocab_size) if reads_prefix and not streams else None
+    tokens_first = (
+        token_log_probs(student, teacher, tokens, vocab_size, compiled) if reads_prefix and not streams else None
+    )
     ask = rows_given if tokens_first is None else lambda *_: rows_given(*tokens_first)
     loss, found = chunked_loss(student, teacher, tokens, ask, weights, vocab_size, streams, compiled)
     seen = (found.token_log_p, found.token_log_q) if tokens_first is None else tokens_first
@@ -176,8 +178,8 @@ def sequence_loss(
             unmasked tokens (as the paper's scripts do).
         baseline: a tensor is in the unit of the returns Σ_{j>t} weights · steps; the count divides both.
         normalizer: replaces the batch's own count, by that of a whole optimizer step on all ranks.
-        compiled: fuse the work by torch.compile (a C++ compiler, or Triton on CUDA; about twenty seconds, once) where the
-            divergences have a closed form and the gradient is step-wise; it is a matter of speed alone.
+        compiled: fuse the work where the divergences have a closed form and the gradient is step-wise: on CUDA by Triton
+            kernels, elsewhere by torch.compile (a C++ compiler; about twenty seconds, once). It is a matter of speed alone.
 
     Raises:
         ObjectiveError, VocabularyError: see `fdistill.loss.contract`; also gradient "full" with reduction "token".

@@ -219,12 +219,19 @@ def _js(chunk: Chunk, *, log_odds: Tensor) -> Slope:
     """s = (1-w) q log(q/m)."""
     p, q = chunk.teacher.probs, chunk.q.probs
     weight, own = log_odds.sigmoid(), (-log_odds).sigmoid()
-    _, log_ratio = _over_middle(p, q, weight, chunk)
-    teacher_half = log_ratio.mul_(p).sum(-1)
-    _, log_ratio = _over_middle(q, p, own, chunk)
-    slope = log_ratio.mul_(q)
+    teacher_half = _log_middle_over(p, q, own, chunk).mul_(p).sum(-1)
+    slope = _log_middle_over(q, p, weight, chunk).mul_(q)
     student_half = slope.sum(-1)
-    return Slope(weight * teacher_half + own * student_half, slope, student_half, own)
+    return Slope(-(weight * teacher_half + own * student_half), slope, student_half, -own)
+
+
+def _log_middle_over(this: Tensor, other: Tensor, other_weight: Tensor, chunk: Chunk) -> Tensor:
+    """log(m/this), m = this + other_weight · (other - this), by log1p: a middle that leans on `this` is as near to it as the
+    weight says, and estimators that divide by the weight do not blow up what rounding left."""
+    floored, found = chunk.scratch
+    torch.clamp(this, min=TINY, out=floored)
+    torch.sub(other, this, out=found).div_(floored).mul_(other_weight.unsqueeze(-1))
+    return found.log1p_()
 
 
 @slope_of(divergences.skew_kl)

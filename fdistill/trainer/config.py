@@ -116,8 +116,8 @@ class FDistillConfig(TextTrainingConfig):
             ("bleu", "chrf", "rougeL", …): at every evaluation the student's outputs, by beam search with
             ``eval_num_beams`` beams, are scored against eval_dataset's ``references`` (or ``completion``).
         log_completions: how many of the student's samples to log at every logging step.
-        compile_loss: fuse the loss by torch.compile (see `fdistill.sequence_loss`); None: where the run is so long that this
-            saves more time than the compilation takes, and a compiler is there.
+        compile_loss: fuse the loss, by Triton or torch.compile (see `fdistill.sequence_loss`); None: where the run is so long
+            that this saves more time than the compilation takes, and a compiler is there.
         verify: before training, check the properties of the losses on this device in this dtype (seconds).
 
     The rest is `transformers.TrainingArguments`.
@@ -144,7 +144,8 @@ class FDistillConfig(TextTrainingConfig):
         default=0, metadata=text("Log so many of the student's samples at every logging step.")
     )
     compile_loss: bool | None = field(
-        default=None, metadata=text("Fuse the loss by torch.compile; none: where the run is long enough to gain by it.")
+        default=None,
+        metadata=text("Fuse the loss by Triton or torch.compile; none: where the run is long enough to gain by it."),
     )
     verify: bool = field(
         default=True, metadata=text("Check the losses' properties on this device and dtype before training.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "tests/unit/test_checks.py")
 BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
+KERNEL_TESTS = ("tests/properties/test_backend_kernels.py",)
 FUSED = ("tests/properties/test_backend_compiled.py",)
 SLOPED = (*BATCHES, "tests/properties/test_backend_slopes.py")
 BASELINES = ("tests/properties/test_backend_baselines.py",)
@@ -32,6 +33,8 @@ STEPS = "fdistill/loss/steps.py"
 SCORE = "fdistill/loss/score.py"
 CHUNKED = "fdistill/loss/chunked.py"
 COMPILED = "fdistill/loss/compiled.py"
+KERNELS = "fdistill/loss/kernels.py"
+TRITON_ROWS = "fdistill/loss/triton_rows.py"
 GRADIENTS = "fdistill/loss/gradients.py"
 SLOPES = "fdistill/loss/slopes.py"
 SEQUENCE = "fdistill/loss/sequence.py"
@@ -312,6 +315,36 @@ MUTANTS: tuple[Mutant, ...] = (
         FUSED,
     ),
     Mutant(CHUNKED, "overwritten logits read again", "logits[part] = self.student.logits_of(whole)", "pass", FUSED),
+    Mutant(TRITON_ROWS, "a kernel's normaliser lost", "pull * (slope - q * whole)", "pull * slope", KERNEL_TESTS),
+    Mutant(
+        TRITON_ROWS,
+        "the sum behind the online softmax keeps its old scale",
+        "total * tl.exp(before - largest) + tl.sum",
+        "total + tl.sum",
+        KERNEL_TESTS,
+    ),
+    Mutant(
+        TRITON_ROWS,
+        "a kernel's student half of JS without its weight",
+        "(log_ratio + own / ratio)",
+        "log_ratio",
+        KERNEL_TESTS,
+    ),
+    Mutant(TRITON_ROWS, "a kernel's NaN compared away", "x = tl.where(this != this, this, x)", "x = x", KERNEL_TESTS),
+    Mutant(
+        KERNELS,
+        "a user's function taken for ours",
+        "if getattr(divergences, name, None) is function else None",
+        "",
+        KERNEL_TESTS,
+    ),
+    Mutant(
+        CHUNKED,
+        "logits that a kernel has overwritten are read again",
+        "self.overwritten = out.data_ptr() == logits.data_ptr()",
+        "self.overwritten = False",
+        KERNEL_TESTS,
+    ),
     Mutant(COMPILED, "the fused normaliser lost", "gradient - q.exps * (back", "gradient - 0 * q.exps * (back", FUSED),
     Mutant(CHUNKED, "weights that look ahead believed", "if work.told_the_truth(final):", "if True:", BATCHES),
     Mutant(

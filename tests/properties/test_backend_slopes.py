@@ -76,6 +76,16 @@ def test_a_slope_is_the_derivative_of_its_eager_twin(name, seed, spread, distanc
     assert (logit_gradient(found, chunk) - logit_gradient(truth, chunk)).abs().max() <= IDENTITY * scale
 
 
+@pytest.mark.parametrize("odds", [-25.0, -12.0, 12.0, 25.0])
+def test_js_keeps_its_digits_where_the_middle_leans(odds):
+    """Catches rounding that an estimator which divides by the middle's weight would blow up: the error is relative."""
+    teacher, student, _ = models(3, 3.0, 1.0)
+    known = {"log_odds": torch.full((5,), odds, dtype=torch.float64)}
+    truth = eager("js", teacher, student, known)
+    found = SLOPES[DIVERGENCES["js"].function](chunk_of(teacher, student), **known)
+    assert torch.allclose(found.value, truth.value, rtol=1e-10, atol=0)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if DIVERGENCES[name].coarsens])
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.3, 3.0, 20.0]), k=st.integers(1, 7))
 def test_a_coarse_slope_is_the_derivative_through_the_bucket(name, seed, spread, k):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from benchmarks import heads, losses, memory, peers, step
+from benchmarks import heads, kernels, losses, memory, peers, step
 from benchmarks.results import Answer, Goal, Table, load, number, publish, save
 from benchmarks.timing import ratio, take_turns
 from benchmarks.turns import train_in_turns
+from fdistill.loss import kernels as loss_kernels
 from fdistill.models import Prompts, adapter_for
 from fdistill.sampling import DrawKeys, sample
 
@@ -129,6 +131,28 @@ def test_contenders_do_the_same_work(question, kind):
     for gradients in found.values():
         for gradient, expected in zip(gradients, found["torch"], strict=True):
             torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+@pytest.mark.parametrize("kind", ["kl", "rkl", "tvd"])
+def test_contenders_on_a_gpu_do_the_same_work(kind, monkeypatch):
+    """The same for the kernels' question, which needs a GPU to be asked; without one Triton interprets them."""
+    monkeypatch.setattr(loss_kernels, "DEVICES", {"cpu", "cuda"})
+    student, teacher, tokens, mask = losses.inputs(16, 24)
+    found = {}
+    for contender in ("kernels", "uncompiled", "torch"):
+        student.grad = None
+        kernels.loss_of(kind, contender, teacher, tokens, mask)(student).backward()
+        found[contender] = student.grad / student.grad.norm()
+    for gradient in found.values():
+        torch.testing.assert_close(gradient, found["torch"], rtol=1e-3, atol=1e-6)
+    assert kernels.works([f"{kind}/kernels", "floor"], kernels.TINY)["floor"]() is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured")
+def test_kernels_are_not_measured_without_a_gpu():
+    answer = kernels.measure("quick")
+    assert answer.tables == [] and answer.notes == ["kernels is skipped: it needs a CUDA device."]
 
 
 # ---- ratios that are kept: generous, in one process, interleaved

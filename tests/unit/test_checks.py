@@ -13,7 +13,7 @@ from fdistill.checks.runner import PROPERTIES
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_every_property_holds_here(dtype):
     results = list(run_checks("cpu", dtype, pairs=2))
-    assert [result.name for result in results] == [name for name, *_ in PROPERTIES]
+    assert [result.name for result in results] == [name for name, function, *_ in PROPERTIES if function != "kernels"]
     assert [(result.name, result.error) for result in results if not result.passed] == []
     assert all(result.cases > 0 for result in results)
 
