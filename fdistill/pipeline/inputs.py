@@ -101,7 +101,11 @@ class RunInputs:
         """Return {stage: (what it is made from, what it makes)} of the training stages, in order."""
         s, folder = self.settings, self.folder
         base = {"seed": s["seed"], "data.train": self.data["train"]}
-        teacher = base | flatten({"tokenizer": s["tokenizer"], "teacher": s["teacher"]}) | self._validation("teacher")
+        teacher = (
+            base
+            | flatten({"tokenizer": s["tokenizer"], "teacher": s["teacher"]})
+            | self._validation(s["teacher"].get("training"))
+        )
         made = {"teacher": (teacher, folder.teacher)}
         student = {"teacher": fingerprint(teacher)} | flatten({"student": s["student"]})
         if self._needs_store:
@@ -113,7 +117,9 @@ class RunInputs:
                 folder.store,
             )
         if self.recipe.predistill is not None:
-            warm = student | flatten({"predistill": s["predistill"]}) | self._validation("predistill")
+            warm = (
+                student | flatten({"predistill": s["predistill"]}) | self._validation(s["predistill"].get("training"))
+            )
             if self.recipe.predistills_on_samples:
                 warm["store"] = fingerprint({k: v for k, v in made["store"][0].items() if k != "store.beams"})
             made["predistilled"] = (warm, folder.predistilled)
@@ -123,7 +129,8 @@ class RunInputs:
                 "objective": entry.objective,
                 **{f"objective.{k}": str(v) for k, v in entry.options.items()},
             }
-            own |= flatten({"training": s["training"]}) | student | self._validation("training")
+            training = self.recipe.training_of(entry)
+            own |= flatten({"training": training}) | student | self._validation(training)
             if entry.reads_store:
                 own["store"] = self._draws_of(objective, made["store"][0])
             elif entry.online:
@@ -136,10 +143,8 @@ class RunInputs:
     def _arguments(self, section: Mapping[str, Any] | None, folder: Path, **more: Any) -> Any:
         return arguments(section, folder, self.recipe.seed, **more)
 
-    def _validation(self, section: str) -> dict[str, str]:
-        """The validation split's fingerprint, for sections whose result may depend on it."""
-        values = self.settings[section]
-        training = values.get("training") if section != "training" else values
+    def _validation(self, training: Mapping[str, Any] | None) -> dict[str, str]:
+        """The validation split's fingerprint, for a training section whose result may depend on it."""
         return (
             {"data.validation": self.data["validation"]} if (training or {}).get("eval_strategy", "no") != "no" else {}
         )

@@ -27,7 +27,7 @@ def weights(recipe: Any, until: str) -> dict[str, float]:
     if "train" in wanted:
         for entry, objective in entries:
             cost = 0.8 * len(objective.sources) + (0.7 if "student" in objective.sources else 0)
-            steps[f"students/{entry.name}"] = cost * _steps(recipe.training)
+            steps[f"students/{entry.name}"] = cost * _steps(recipe.training_of(entry))
     if "evaluate" in wanted:
         for name in rows_of(recipe):
             steps[f"evaluate/{name}"] = 0.25 * _steps(recipe.training)

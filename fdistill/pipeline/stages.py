@@ -163,7 +163,7 @@ class Pipeline(RunInputs):
             objective = entry.build()
             warm = self._is_distilled(entry) and self.recipe.predistill is not None
             student = self._load(self.folder.predistilled) if warm else self._new_student()
-            section = {"num_beams": self.recipe.store.beams, **self.recipe.training}
+            section = {"num_beams": self.recipe.store.beams, **self.recipe.training_of(entry)}
             args = self._arguments(section, folder, objective=entry.objective, objective_options=entry.options or None)
             needed = self._needs_teacher(objective, args, entry.online)
             sources = {"teacher_model": self.teacher_model if needed else None}

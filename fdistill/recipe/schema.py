@@ -221,6 +221,7 @@ class ObjectiveEntry(BaseModel):
         default=False,
         description="the teacher writes anew in every step, not once before training (Wen et al., 2023, Table 4)",
     )
+    training: dict[str, Any] = Field(default_factory=dict, description="what is other than in the recipe's training")
 
     @property
     def reads_store(self) -> bool:
@@ -259,7 +260,8 @@ class ObjectiveEntry(BaseModel):
 
     @model_serializer
     def _shortest(self) -> Any:
-        own = {"online": True} if self.online else {}
+        own: dict[str, Any] = {"online": True} if self.online else {}
+        own |= {"training": self.training} if self.training else {}
         if self.name == self.objective and not self.options and not own:
             return self.name
         return {"name": self.name, "objective": self.objective, **own, **self.options}
@@ -293,6 +295,10 @@ class Recipe(Section):
     def name(self) -> str:
         """The built-in recipe's name, or the file's without its ending."""
         return self._name
+
+    def training_of(self, entry: ObjectiveEntry) -> dict[str, Any]:
+        """The training section of one row: the recipe's, and what the entry has otherwise."""
+        return {**self.training, **entry.training}
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, as plain data that `yaml.safe_dump` writes and `load_recipe` reads back."""

@@ -19,6 +19,14 @@ SET_BY_RUN = {
 }
 
 
+# What all rows must share.
+ONE_FOR_ALL = {
+    "max_prompt_length": "one for all rows: teacher and students are sampled and scored by it",
+    "max_completion_length": "one for all rows: teacher and students are sampled and scored by it",
+    "use_cpu": "one for the whole run",
+}
+
+
 def check_training(section: Mapping[str, Any] | None, where: str = "training") -> None:
     """Refuse a `training` section that FDistillConfig would not take. Imports transformers.
 
@@ -49,6 +57,12 @@ def check_all_training(recipe: Recipe) -> None:
     if recipe.predistill is not None:
         check_training(recipe.predistill.training, "predistill.training")
     check_training(recipe.training, "training")
+    for entry in recipe.objectives:
+        where = f"objectives: training of {entry.name}"
+        for key in set(entry.training) & set(ONE_FOR_ALL):
+            raise RecipeError(f"{where}: {key} is {ONE_FOR_ALL[key]}. Set training.{key}.")
+        if entry.training:
+            check_training(recipe.training_of(entry), where)
 
 
 def _check_kind(value: Any, default: Any, where: str) -> None:

@@ -202,6 +202,26 @@ def test_a_teacher_that_writes_anew_in_every_step_joins_as_table_4(finished, tmp
     assert table.index("seqkd-online") < table.index("| seqkd |") < table.index("js-online") < table.index("| js |")
 
 
+def test_a_row_with_training_of_its_own_joins_a_finished_run(finished, tmp_path):
+    """Catches settings of one row that reach others, or none, or that a resumed run does not see."""
+    path, folder, metrics = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    more = {"max_steps": 2, "num_student_samples": 3, "baseline": "leave_one_out"}
+    longer = {"name": "js-3", "objective": "js", "gradient": "full", "training": more}
+
+    def with_row(row):
+        rows = json.dumps(["mle", "seqkd", "kl", "js", row])
+        return Pipeline(load_recipe(path, [f"output={copy}", f"objectives={rows}"]), verify=False).run()
+
+    again = with_row(longer)
+    assert {name: row for name, row in again.items() if name != "js-3"} == metrics and "js-3" in again
+    history = json.loads((copy / "checkpoints" / "students" / "js-3" / "history.json").read_text())
+    assert max(entry["step"] for entry in history) == 2
+    with pytest.raises(FDistillError, match="num_student_samples was 3 and is 2"):
+        with_row({**longer, "training": {**more, "num_student_samples": 2}})
+
+
 def test_a_folder_that_is_not_this_runs_is_left_alone(tmp_path):
     path = recipe_in(tmp_path)
     (tmp_path / "run" / "teacher").mkdir(parents=True)

@@ -327,3 +327,30 @@ def test_every_training_section_is_checked():
             check_all_training(load_recipe("e2e", [f"{path}.max_stepz=1"]))
     check_training(None)
     check_training({})
+
+
+def test_training_of_one_row_is_the_recipes_but_for_what_it_says():
+    rows = "objectives=[kl, {name: js-4, objective: js, training: {num_student_samples: 4, learning_rate: 1e-4}}]"
+    recipe = load_recipe("restaurants", [rows])
+    plain, other = recipe.objectives
+    assert recipe.training_of(plain) == recipe.training
+    assert recipe.training_of(other) == {**recipe.training, "num_student_samples": 4, "learning_rate": 1e-4}
+    assert other.options == {} and make_recipe(recipe.resolved()).objectives == recipe.objectives
+    check_all_training(recipe)
+
+
+@pytest.mark.parametrize(
+    ("training", "line"),
+    [
+        ("{max_stepz: 1}", "unknown key objectives: training of js-4.max_stepz. Did you mean"),
+        ("{baseline: leave_one_out}", "training of js-4: baseline 'leave_one_out' compares samples of one prompt"),
+        ("{max_completion_length: 9}", "max_completion_length is one for all rows"),
+        ("{use_cpu: true}", "use_cpu is one for the whole run. Set training.use_cpu."),
+    ],
+)
+def test_bad_training_of_one_row_gets_one_line(training, line):
+    with pytest.raises(RecipeError) as caught:
+        check_all_training(
+            load_recipe("restaurants", [f"objectives=[{{name: js-4, objective: js, training: {training}}}]"])
+        )
+    assert line in str(caught.value) and "\n" not in str(caught.value)
