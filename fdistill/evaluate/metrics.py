@@ -60,7 +60,8 @@ class TextScorer:
         self.metrics = tuple(metrics)
         self.bertscore, self.device = bertscore, device
         names = dict.fromkeys(_STATISTICS.get(name, name) for name in metrics)
-        self._sacrebleu = {
+        self._segments: dict[tuple[str, int, str], list[float]] = {}
+        self._sacrebleu: dict[str, Any] = {
             name: _sacrebleu_metric(name, self.references) for name in ("bleu", "chrf", "ter") if name in names
         }
 
@@ -80,8 +81,8 @@ class TextScorer:
                 f"{len(outputs)} outputs for {len(self.references)} test inputs; give one output per input."
             )
         found: dict[str, Array] = {
-            str(name): np.array(metric._extract_corpus_statistics(list(outputs), None), dtype=np.float64)
-            for name, metric in self._sacrebleu.items()
+            name: np.array([self._segment(name, *place) for place in enumerate(outputs)], dtype=np.float64)
+            for name in self._sacrebleu
         }
         rouge = [name for name in self.metrics if name.startswith("rouge")]
         if rouge:
@@ -104,6 +105,15 @@ class TextScorer:
                 made = partial(from_sums, name, inputs=self.bootstrap.inputs)
                 scores[name] = self.bootstrap.function(statistics[statistics_of(name)], made)
         return scores
+
+    def _segment(self, name: str, index: int, output: str) -> list[float]:
+        """Statistics of one output; models often write the same, whose edit distance is then found once."""
+        key = (name, index, output)
+        if key not in self._segments:
+            metric = self._sacrebleu[name]
+            words = metric._preprocess_segment(output)
+            self._segments[key] = metric._compute_segment_statistics(words, metric._ref_cache[index])
+        return self._segments[key]
 
     def _rouge(self, outputs: Sequence[str], names: list[str]) -> dict[str, Array]:
         """ROUGE F1 with stemming; of several references the best counts, for each measure on its own."""

@@ -56,6 +56,14 @@ def test_bleu_chrf_and_ter_equal_sacrebleus_corpus_scores(seed, references):
     assert scores["ter"]["value"] == pytest.approx(sacrebleu.TER().corpus_score(outputs, streams(refs)).score)
 
 
+def test_scores_do_not_depend_on_what_was_scored_before():
+    """Catches statistics that are kept for an output without its input, whose references they belong to."""
+    outputs, refs = corpus(12)
+    used = TextScorer(refs, Bootstrap(12, 20))
+    for written in (outputs, outputs[1:] + outputs[:1], [outputs[0]] * 12, outputs):
+        assert used(written) == TextScorer(refs, Bootstrap(12, 20))(written)
+
+
 def test_each_resample_is_the_score_of_the_resampled_corpus():
     outputs, refs = corpus(9)
     bootstrap = Bootstrap(9, 6, seed=3)
