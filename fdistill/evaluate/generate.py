@@ -11,6 +11,8 @@ from fdistill.evaluate.scores import ScoredSamples
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fdistill.models import Completions
+
 logger = logging.getLogger("fdistill")
 Progress = Callable[[int, int], None]  # (inputs done, inputs in all)
 ELEMENTS = 1 << 24  # logits of one scoring batch: 64 MiB in float32, twice that for two models
@@ -43,6 +45,7 @@ class Generator:
         self.max_prompt_length, self.max_completion_length = max_prompt_length, max_completion_length
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self._ids: dict[str, list[list[int]]] = {}
+        self._kept: tuple[Any, Any, int, tuple[Completions, Tensor]] | None = None
 
     def decode(
         self, model: Any, *, num_beams: int = 1, length_penalty: float = 1.0, progress: Progress | None = None
@@ -153,28 +156,42 @@ class Generator:
         written_by: str,
         vocab_size: int,
     ) -> ScoredSamples:
-        import torch
-
-        from fdistill.models import adapter_for, special_tokens
-
         draws = len(samples[rows[0]])
-        sequences = [list(tokens) for row in rows for tokens in samples[row]]
-        log_probs = []
-        for model in (teacher, student):
-            adapter = adapter_for(model)
-            prompts, encoded = self._sources(adapter, model, rows, draws)
-            special = special_tokens(model)
-            completions = adapter.pad_completions(sequences, special.pad, self.device, forced=special.forced)
-            logits = adapter.logits(model, prompts, completions.tokens, encoded=encoded, vocab_size=vocab_size)
-            assert isinstance(logits, torch.Tensor)  # linear=False
-            log_probs.append(torch.log_softmax(logits.float(), dim=-1))  # [B, T, V]
-        log_p, log_q = log_probs
+        kept = teacher if written_by == "teacher" and len(rows) == len(samples) else None
+        (_, log_p), (completions, log_q) = (
+            (self._kept_pass if model is kept else self._pass)(model, rows, samples, vocab_size)
+            for model in (teacher, student)
+        )
         mask = completions.mask
         ids = completions.tokens.clamp(0, vocab_size - 1).unsqueeze(-1)
         first, second = (log_p, log_q) if written_by == "teacher" else (log_q, log_p)
         fields = [log_p.gather(-1, ids).squeeze(-1), log_q.gather(-1, ids).squeeze(-1), _kl(first, second)]
         arrays = [field.masked_fill(~mask, 0.0).double().cpu().numpy() for field in fields]  # each [B, T]
         return ScoredSamples(np.repeat(rows, draws), mask.cpu().numpy(), *arrays)
+
+    def _pass(
+        self, model: Any, rows: list[int], samples: Sequence[Sequence[Sequence[int]]], vocab_size: int
+    ) -> tuple["Completions", "Tensor"]:
+        """The samples of `rows` as a batch, and a model's next-token log-probabilities along them, [B, T, V]."""
+        import torch
+
+        from fdistill.models import adapter_for, special_tokens
+
+        adapter, special = adapter_for(model), special_tokens(model)
+        prompts, encoded = self._sources(adapter, model, rows, len(samples[rows[0]]))
+        sequences = [list(tokens) for row in rows for tokens in samples[row]]
+        completions = adapter.pad_completions(sequences, special.pad, self.device, forced=special.forced)
+        logits = adapter.logits(model, prompts, completions.tokens, encoded=encoded, vocab_size=vocab_size)
+        assert isinstance(logits, torch.Tensor)  # linear=False
+        return completions, torch.log_softmax(logits.float(), dim=-1)
+
+    def _kept_pass(
+        self, teacher: Any, rows: list[int], samples: Sequence[Sequence[Sequence[int]]], vocab_size: int
+    ) -> tuple["Completions", "Tensor"]:
+        """As `_pass`, remembered: every student is scored on the teacher's same samples, here all of them in one batch."""
+        if not (self._kept and self._kept[0] is teacher and self._kept[1] is samples and self._kept[2] == vocab_size):
+            self._kept = (teacher, samples, vocab_size, self._pass(teacher, rows, samples, vocab_size))
+        return self._kept[3]
 
     def _scoring_batches(self, samples: Sequence[Sequence[Sequence[int]]], vocab_size: int) -> Iterator[list[int]]:
         """Groups of prompts whose samples' logits stay within the budget, short ones first."""
