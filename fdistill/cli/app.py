@@ -1,5 +1,6 @@
 """The commands, each a few lines: parse, call the library, print."""
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -174,7 +175,11 @@ def _run_until(stage: str, name: str, settings: list[str] | None, no_verify: boo
 
             pipeline = Pipeline(recipe, display, verify=not no_verify)
         display.forget("start")
-        pipeline.run(until=stage)
+        gc.freeze()  # every training begins with a collection, which need not search all that was imported
+        try:
+            pipeline.run(until=stage)
+        finally:
+            gc.unfreeze()
     return pipeline
 
 
