@@ -72,6 +72,7 @@ bench: $(BENCH)/.installed
 
 gpu: install
 	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m pytest -q tests/properties/test_backend_kernels.py
 
 clean:
 	rm -rf $(VENV) $(BENCH) dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

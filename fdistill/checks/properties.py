@@ -138,6 +138,8 @@ def kernels(setting: Setting) -> Outcome:
                     f"{case.label}, gradient",
                     relative(slope, gradient(case.name, p, q, mode="stepwise", **case.options)),
                 )
+        if not launches_on(torch.device(setting.device)):
+            yield "a kernel that could not be launched", math.inf
 
     return _worst(errors())
 

@@ -23,7 +23,8 @@ class DenseGradient:
     def __init__(self, student: DenseRows) -> None:
         self.student = student
         every = student.index is None
-        self.total = torch.empty_like(student.logits) if every else torch.zeros_like(student.logits)
+        like = torch.empty_like if every else torch.zeros_like
+        self.total = like(student.logits, memory_format=torch.contiguous_format)
         self.direct = every and student.logits.dtype == student.dtype
         self.buffer: Tensor | None = None
 

@@ -81,7 +81,7 @@ def launch_loss(
         tokens: [N].
         known: keyword arguments of the word-level function, [N] each.
         pull: what each row's slope counts in the gradient, [N].
-        out: [N, V] of any dtype; the student's logits themselves will do.
+        out: [N, V] of any dtype, a row's words side by side; the student's logits themselves will do.
         dtype: the precision to compute in, float32 or float64.
     """
     rows, vocab = student.shape
@@ -89,9 +89,11 @@ def launch_loss(
     theirs = student if teacher is None else _rows_in_line(teacher)
     ours = _rows_in_line(student)
     odds = known.get("log_odds")
+    assert out.stride(-1) == 1
+    numbers = (x.contiguous() for x in (tokens, pull if odds is None else odds, pull))
     arguments = (
         *(ours, ours.stride(0), theirs, theirs.stride(0)),
-        *(tokens, pull if odds is None else odds, pull, out, out.stride(0), *found, vocab),
+        *(*numbers, out, out.stride(0), *found, vocab),
     )
     options = {"FORM": form, "HAS_TEACHER": teacher is not None, "HAS_ODDS": odds is not None}
     return (found[0], found[1], found[2]) if _launch("loss_rows", rows, vocab, dtype, arguments, options) else None
@@ -102,7 +104,7 @@ def launch_token_log_probs(logits: Tensor, tokens: Tensor, dtype: torch.dtype) -
     rows, vocab = logits.shape
     found = torch.empty(rows, dtype=dtype, device=logits.device)
     logits = _rows_in_line(logits)
-    arguments = logits, logits.stride(0), tokens, found, vocab
+    arguments = logits, logits.stride(0), tokens.contiguous(), found, vocab
     return found if _launch("token_rows", rows, vocab, dtype, arguments, {}) else None
 
 
@@ -132,6 +134,7 @@ def _launch(
                 DTYPE=tl.float64 if dtype == torch.float64 else tl.float32,
                 BLOCK=words,
                 num_warps=max(1, min(8, words // 256)),
+                enable_fp_fusion=True,
             )
     except Exception as error:  # whatever a compiler says, there is another way to the same numbers
         _give_up(error)

@@ -219,19 +219,23 @@ def _js(chunk: Chunk, *, log_odds: Tensor) -> Slope:
     """s = (1-w) q log(q/m)."""
     p, q = chunk.teacher.probs, chunk.q.probs
     weight, own = log_odds.sigmoid(), (-log_odds).sigmoid()
-    teacher_half = _log_middle_over(p, q, own, chunk).mul_(p).sum(-1)
-    slope = _log_middle_over(q, p, weight, chunk).mul_(q)
+    teacher_half = _log_middle_over(p, q, weight, own, chunk).mul_(p).sum(-1)
+    slope = _log_middle_over(q, p, own, weight, chunk).mul_(q)
     student_half = slope.sum(-1)
     return Slope(-(weight * teacher_half + own * student_half), slope, student_half, -own)
 
 
-def _log_middle_over(this: Tensor, other: Tensor, other_weight: Tensor, chunk: Chunk) -> Tensor:
-    """log(m/this), m = this + other_weight · (other - this), by log1p: a middle that leans on `this` is as near to it as the
-    weight says, and estimators that divide by the weight do not blow up what rounding left."""
-    floored, found = chunk.scratch
-    torch.clamp(this, min=TINY, out=floored)
-    torch.sub(other, this, out=found).div_(floored).mul_(other_weight.unsqueeze(-1))
-    return found.log1p_()
+def _log_middle_over(this: Tensor, other: Tensor, weight: Tensor, other_weight: Tensor, chunk: Chunk) -> Tensor:
+    """log(m/this), m = weight · this + other_weight · other, whose digits are kept however the middle leans.
+
+    Near `this` it is log1p, because estimators divide by the weight that keeps them apart; where the middle is less than half
+    of `this`, it is the logarithm of a sum, in which nothing cancels.
+    """
+    near, far = chunk.scratch
+    torch.clamp(this, min=TINY, out=far)
+    torch.sub(other, this, out=near).div_(far).mul_(other_weight.unsqueeze(-1))
+    torch.div(other, far, out=far).mul_(other_weight.unsqueeze(-1)).add_(weight.unsqueeze(-1))
+    return torch.where(near < -0.5, far.log_(), near.log1p_())
 
 
 @slope_of(divergences.skew_kl)

@@ -60,36 +60,39 @@ def cross_entropy_to_teacher(log_p, log_q, p, q, hit, w, own):
 
 
 @triton.jit
-def _middle_over(this, other, other_weight):
-    """m/this and its logarithm, m = this + other_weight · (other - this); 1 and 0 where the two agree or `this` is none.
+def _middle_over(this, other, weight, other_weight):
+    """m/this and its logarithm, m = weight · this + other_weight · other; 1 and 0 where the two agree or `this` is none.
 
-    The logarithm is log1p's, log(1 + x) = x log(y)/(y - 1) with y = 1 + x as rounded: a middle that leans on `this` is no
-    nearer to it than the weight says, and dividing by that weight (balance, teacher and student estimators) must not blow
-    up what rounding left.
+    Near `this` the logarithm is log1p's, log(1 + x) = x log(y)/(y - 1) with y = 1 + x as rounded, because estimators divide
+    by the weight that keeps the middle from `this`. Where the middle is less than half of `this`, 1 + x would cancel.
     """
     some = this > TINY
-    x = other_weight * tl.where(some, (other - this) / tl.where(some, this, 1.0), 0.0)
+    divisor = tl.where(some, this, 1.0)
+    x = other_weight * tl.where(some, (other - this) / divisor, 0.0)
     x = tl.where(this != this, this, x)
-    y = 1 + x
-    return y, tl.where(y == 1, x, tl.log(y) * (x / tl.where(y == 1, 1.0, y - 1)))
+    far = x < -0.5
+    y = tl.where(far, weight + other_weight * (other / divisor), 1 + x)
+    log_y = tl.log(y)
+    direct = far | (y == 1)
+    return y, tl.where(far, log_y, tl.where(direct, x, log_y * (x / tl.where(direct, 1.0, y - 1))))
 
 
 @triton.jit
 def kl_to_middle(log_p, log_q, p, q, hit, w, own):
-    ratio, log_ratio = _middle_over(p, q, own)
+    ratio, log_ratio = _middle_over(p, q, w, own)
     return -p * log_ratio, tl.where(p > TINY, -own * q / ratio, 0.0)
 
 
 @triton.jit
 def reverse_kl_to_middle(log_p, log_q, p, q, hit, w, own):
-    ratio, log_ratio = _middle_over(q, p, w)
+    ratio, log_ratio = _middle_over(q, p, own, w)
     return -q * log_ratio, -q * (log_ratio + own / ratio)
 
 
 @triton.jit
 def js(log_p, log_q, p, q, hit, w, own):
-    _, teacher_half = _middle_over(p, q, own)
-    _, student_half = _middle_over(q, p, w)
+    _, teacher_half = _middle_over(p, q, w, own)
+    _, student_half = _middle_over(q, p, own, w)
     slope = -own * q * student_half
     return slope - w * p * teacher_half, slope
 
@@ -114,7 +117,8 @@ def hellinger(log_p, log_q, p, q, hit, w, own):
 @triton.jit
 def chi2(log_p, log_q, p, q, hit, w, own):
     ratio = tl.exp(tl.where(p == 0, LOWEST, log_p - log_q))
-    return _times(q, (ratio - 1) * (ratio - 1)), _times(q, 1 - ratio * ratio)
+    value = _times(q, (ratio - 1) * (ratio - 1))
+    return tl.where((q == 0) & (p != 0), float("inf"), value), _times(q, 1 - ratio * ratio)
 
 
 @triton.jit

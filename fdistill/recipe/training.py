@@ -61,6 +61,8 @@ def check_all_training(recipe: Recipe) -> None:
         where = f"objectives: training of {entry.name}"
         for key in set(entry.training) & set(ONE_FOR_ALL):
             raise RecipeError(f"{where}: {key} is {ONE_FOR_ALL[key]}. Set training.{key}.")
+        if "num_train_epochs" in entry.training and recipe.training_of(entry).get("max_steps", -1) > 0:
+            raise RecipeError(f"{where}: num_train_epochs says nothing beside training.max_steps. Set max_steps here.")
         if entry.training:
             check_training(recipe.training_of(entry), where)
 

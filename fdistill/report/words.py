@@ -72,7 +72,8 @@ def words(name: str, objective: Mapping[str, Any] | None) -> Words:
     if name in ROLES:
         return ROLES[name]
     known = OBJECTIVES.get((objective or {}).get("objective", name), Words("", ""))
-    options = {key: value for key, value in (objective or {}).items() if key not in ("name", "objective")}
+    options = {key: value for key, value in (objective or {}).items() if key not in ("name", "objective", "training")}
+    options |= (objective or {}).get("training", {})
     if not options:
         return known
     return Words(f"{known.learns} With {', '.join(f'{key} {value}' for key, value in options.items())}.", known.does)

@@ -203,6 +203,54 @@ def test_what_has_no_kernel_takes_another_way(launched):
     assert [name for name, _ in launched if name == "loss_rows"] == []
 
 
+def test_tensors_that_lie_otherwise_in_memory(launched):
+    """Catches a kernel that walks over logits, tokens or numbers as if they lay side by side."""
+    batch = random_batch(rows=1, masked=False)
+    turned = batch["student_logits"].transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    teacher = batch["teacher_logits"].transpose(1, 2).contiguous().transpose(1, 2)
+    columns = torch.stack([batch["tokens"], -batch["tokens"]], dim=-1)[..., 0]
+    expanded = torch.full((1, 1), 0.3, dtype=torch.float64, device=DEVICE).expand(1, 4)
+    told = Term("teacher", "kl_to_middle", log_odds=lambda prefix: expanded)
+    given = {**batch, "student_logits": turned, "teacher_logits": teacher, "tokens": columns}
+    for made in (objective("kl"), objective("mle"), Objective((told,))):
+        source = made.sources[0]
+        assert_same(both(made, source, given, [turned]), FLOAT64_BACKEND)
+    column = torch.stack([batch["tokens"][0], -batch["tokens"][0]], dim=-1)[:, :1]  # [4, 1] of stride 2
+    tall = {name: x[0].unsqueeze(1) for name, x in batch.items()} | {"tokens": column}
+    tall["student_logits"].requires_grad_()
+    assert column.reshape(-1).stride() == (2,)
+    assert_same(both(objective("mle"), "data", tall, [tall["student_logits"]]), FLOAT64_BACKEND)
+    assert launched
+
+
+@pytest.mark.parametrize("odds", [-14.0, -8.0, 8.0, 14.0])
+@pytest.mark.parametrize("name", ["kl_to_middle", "reverse_kl_to_middle", "js"])
+def test_middles_that_lean_in_float32(name, odds, launched):
+    """Catches digits lost where the middle is nearly one of the two, and infinite values where it is not."""
+    found = {}
+    for dtype in (torch.float64, torch.float32):
+        batch = random_batch(seed=3, dtype=dtype)
+        student = batch["student_logits"].requires_grad_()
+        made = Objective((Term("teacher", name, log_odds=odds),))
+        plain, fused = both(made, "teacher", batch, [student])
+        found[dtype] = plain[1] if dtype == torch.float64 else fused[1]
+    scale = max(0.01, float(found[torch.float64].abs().max()))  # what a softmax in float32 rounds stays
+    assert (found[torch.float32].double() - found[torch.float64]).abs().max() <= FLOAT32_BACKEND / 10 * scale
+    assert launched
+
+
+@pytest.mark.parametrize("name", ["chi2", "kl", "rkl", "jeffreys"])
+def test_an_infinite_divergence_is_said_to_be_one(name, launched):
+    """Catches a probability of 0 that multiplies an infinite ratio away."""
+    batch = random_batch()
+    made = one_term("reverse_kl" if name == "rkl" else name)
+    batch["teacher_logits" if name == "rkl" else "student_logits"][0, 0, 3] = -math.inf
+    out = sequence_loss(
+        made, "teacher", **batch | {"student_logits": batch["student_logits"].requires_grad_()}, compiled=True
+    )
+    assert out.loss == math.inf and launched
+
+
 @pytest.mark.parametrize("form", ["dense", "masked", "head"])
 def test_infinite_logits(form, launched):
     """Catches NaN from 0 · inf, and logits that a kernel has overwritten before it found an infinite value."""

@@ -86,6 +86,19 @@ def test_js_keeps_its_digits_where_the_middle_leans(odds):
     assert torch.allclose(found.value, truth.value, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("odds", [-40.0, -20.0, 17.0, 20.0, 40.0])
+def test_js_stays_finite_where_the_middle_leans_in_float32(odds):
+    """Catches log 0 from 1 - 1: the weight of the other model is 1 as rounded, and yet not 1."""
+    noise = torch.Generator().manual_seed(0)
+    teacher, student = (3 * torch.randn(64, 4096, generator=noise) for _ in range(2))
+    known = {"log_odds": torch.full((64,), odds)}
+    found = SLOPES[DIVERGENCES["js"].function](chunk_of(teacher, student), **known)
+    doubled = {"log_odds": known["log_odds"].double()}
+    truth = eager("js", teacher.double(), student.double(), doubled)
+    assert found.value.isfinite().all()
+    assert torch.allclose(found.value.double(), truth.value, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if DIVERGENCES[name].coarsens])
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.3, 3.0, 20.0]), k=st.integers(1, 7))
 def test_a_coarse_slope_is_the_derivative_through_the_bucket(name, seed, spread, k):

@@ -345,6 +345,7 @@ def test_training_of_one_row_is_the_recipes_but_for_what_it_says():
         ("{max_stepz: 1}", "unknown key objectives: training of js-4.max_stepz. Did you mean"),
         ("{baseline: leave_one_out}", "training of js-4: baseline 'leave_one_out' compares samples of one prompt"),
         ("{max_completion_length: 9}", "max_completion_length is one for all rows"),
+        ("{num_train_epochs: 3}", "num_train_epochs says nothing beside training.max_steps"),
         ("{use_cpu: true}", "use_cpu is one for the whole run. Set training.use_cpu."),
     ],
 )
