@@ -13,6 +13,7 @@ import torch
 from fdistill import LinearLogits, Objective, Term, objective, sequence_loss
 from fdistill.checks.cases import CASES
 from fdistill.loss import chunked, compiled, worth_compiling
+from tests.loss_kit import assert_same, both
 from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
 
 BY_LABEL = {case.label: case for case in CASES}
@@ -57,24 +58,6 @@ def head(seed, vocab=VOCAB, width=5, bias=True, rows=(4, 6), dtype=torch.float64
     for leaf in leaves:
         leaf.requires_grad_()
     return leaves, LinearLogits(*leaves, **more)
-
-
-def both(made, source, batch, leaves, **more):
-    """Everything that the two executions say, uncompiled first: loss, gradients, steps, token log-probabilities and metrics."""
-    found = []
-    for execution in (False, True):
-        out = sequence_loss(made, source, **batch, compiled=execution, **more)
-        grads = torch.autograd.grad(out.loss, leaves)
-        found.append(
-            [out.loss.detach(), *grads, out.steps, out.token_log_probs, *out.terms.values(), *out.metrics.values()]
-        )
-    return found
-
-
-def assert_same(found, tolerance):
-    for plain, fused in zip(*found, strict=True):
-        scale = max(1.0, float(plain.double().abs().max())) if plain.numel() else 1.0
-        assert torch.allclose(fused.double(), plain.double(), rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
 @pytest.mark.parametrize(("label", "source"), SOURCED)

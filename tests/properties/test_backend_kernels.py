@@ -17,6 +17,7 @@ from fdistill.checks import properties, run_checks
 from fdistill.checks.cases import CASES
 from fdistill.loss import chunked, compiled, kernels
 from fdistill.loss.slopes import SLOPES
+from tests.loss_kit import assert_same, both
 from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
 
 triton = pytest.importorskip("triton")
@@ -88,24 +89,6 @@ def head(seed, vocab=VOCAB, width=5, bias=True, rows=(2, 4), dtype=torch.float64
 def one_term(name):
     odds = {"log_odds": 0.4} if "log_odds" in DIVERGENCES[name].row_values else {}
     return Objective((Term("teacher", name, 0.7, **odds),))
-
-
-def both(made, source, batch, leaves, **more):
-    """Everything that the two executions say, without kernels first."""
-    found = []
-    for execution in (False, True):
-        out = sequence_loss(made, source, **batch, compiled=execution, **more)
-        grads = torch.autograd.grad(out.loss, leaves)
-        found.append(
-            [out.loss.detach(), *grads, out.steps, out.token_log_probs, *out.terms.values(), *out.metrics.values()]
-        )
-    return found
-
-
-def assert_same(found, tolerance):
-    for plain, fused in zip(*found, strict=True):
-        scale = max(1.0, float(plain.double().abs().max())) if plain.numel() else 1.0
-        assert torch.allclose(fused.double(), plain.double(), rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
 def test_every_closed_form_has_a_kernel():
