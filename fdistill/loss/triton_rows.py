@@ -69,7 +69,6 @@ def _middle_over(this, other, weight, other_weight):
     some = this > TINY
     divisor = tl.where(some, this, 1.0)
     x = other_weight * tl.where(some, (other - this) / divisor, 0.0)
-    x = tl.where(this != this, this, x)
     far = x < -0.5
     y = tl.where(far, weight + other_weight * (other / divisor), 1 + x)
     log_y = tl.log(y)

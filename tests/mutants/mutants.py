@@ -330,7 +330,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "log_ratio",
         KERNEL_TESTS,
     ),
-    Mutant(TRITON_ROWS, "a kernel's NaN compared away", "x = tl.where(this != this, this, x)", "x = x", KERNEL_TESTS),
     Mutant(
         KERNELS,
         "a user's function taken for ours",
