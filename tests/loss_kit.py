@@ -2,7 +2,7 @@
 
 import torch
 
-from fdistill import sequence_loss
+from fdistill import objective, sequence_loss
 
 
 def both(made, source, batch, leaves, **more):
@@ -22,3 +22,17 @@ def assert_same(found, tolerance):
     for plain, fused in zip(*found, strict=True):
         scale = max(1.0, float(plain.double().abs().max())) if plain.numel() else 1.0
         assert torch.allclose(fused.double(), plain.double(), rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def assert_equal_models_have_zero_loss_and_gradient(random_batch):
+    """No noise where teacher and student agree, compiled; `random_batch` makes a batch of a dtype."""
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        batch = random_batch(dtype=dtype)
+        student = batch["teacher_logits"].clone().requires_grad_()
+        for name in ("kl", "rkl", "js", "tvd"):
+            made = objective(name)
+            for source in made.sources:
+                out = sequence_loss(made, source, **{**batch, "student_logits": student}, compiled=True)
+                (grad,) = torch.autograd.grad(out.loss, student)
+                assert out.loss == 0
+                assert grad.abs().max() <= torch.finfo(dtype).eps

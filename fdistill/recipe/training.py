@@ -18,7 +18,6 @@ SET_BY_RUN = {
     "objective_options": "the entries of objectives",
 }
 
-
 # What all rows must share.
 ONE_FOR_ALL = {
     "max_prompt_length": "one for all rows: teacher and students are sampled and scored by it",
@@ -59,8 +58,9 @@ def check_all_training(recipe: Recipe) -> None:
     check_training(recipe.training, "training")
     for entry in recipe.objectives:
         where = f"objectives: training of {entry.name}"
-        for key in set(entry.training) & set(ONE_FOR_ALL):
-            raise RecipeError(f"{where}: {key} is {ONE_FOR_ALL[key]}. Set training.{key}.")
+        for key, reason in ONE_FOR_ALL.items():
+            if key in entry.training:
+                raise RecipeError(f"{where}: {key} is {reason}. Set training.{key}.")
         if "num_train_epochs" in entry.training and recipe.training_of(entry).get("max_steps", -1) > 0:
             raise RecipeError(f"{where}: num_train_epochs says nothing beside training.max_steps. Set max_steps here.")
         if entry.training:

@@ -10,10 +10,10 @@ import math
 import pytest
 import torch
 
-from fdistill import LinearLogits, Objective, Term, objective, sequence_loss
+from fdistill import LinearLogits, Objective, Term, objective
 from fdistill.checks.cases import CASES
 from fdistill.loss import chunked, compiled, worth_compiling
-from tests.loss_kit import assert_same, both
+from tests.loss_kit import assert_equal_models_have_zero_loss_and_gradient, assert_same, both
 from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
 
 BY_LABEL = {case.label: case for case in CASES}
@@ -151,16 +151,7 @@ def test_a_compiler_that_fails_costs_a_warning_and_nothing_else(traced, monkeypa
 
 def test_equal_models_have_zero_loss_and_gradient(traced):
     """Catches noise where teacher and student agree; in bfloat16 as well."""
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        batch = random_batch(dtype=dtype)
-        student = batch["teacher_logits"].clone().requires_grad_()
-        for name in ("kl", "rkl", "js", "tvd"):
-            made = objective(name)
-            for source in made.sources:
-                out = sequence_loss(made, source, **{**batch, "student_logits": student}, compiled=True)
-                (grad,) = torch.autograd.grad(out.loss, student)
-                assert out.loss == 0
-                assert grad.abs().max() <= torch.finfo(dtype).eps
+    assert_equal_models_have_zero_loss_and_gradient(random_batch)
     assert traced
 
 
