@@ -140,6 +140,8 @@ class _Pass:
         self.asked: list[list[list[Tensor]]] = []
         self.token_log_q = torch.zeros_like(self.coefficients)
         self.token_log_p: Tensor | None = None
+        #: Where a compiled chunk writes its gradient before it takes the place of the logits, which are read till the end.
+        self.room: Tensor | None = None
         #: Whether a kernel wrote a gradient that nobody wants over the block's logits.
         self.overwritten = False
         if isinstance(self.teacher, TopKRows):
@@ -222,36 +224,39 @@ class _Pass:
     def _fused_chunks(
         self, block: slice, logits: Tensor, theirs: Tensor | None, terms: list[TermRows], out: Tensor
     ) -> int:
-        """Let `compiled` take the block's whole chunks from its start on; return how many rows it has done.
+        """Let `compiled` take the block's rows from its start on; return how many it has done.
 
-        It stops before a chunk of which it has no finite values, whose logits are then read again.
+        It stops before a chunk of which it has no finite values, and before a row that stands alone.
         """
         fused = self._fused(terms)
         if fused is None:
             return 0
         size = rows_of_chunk(self.vocab_size, logits.device)
         in_place = out.data_ptr() == logits.data_ptr()
-        for start in range(0, len(logits) - size + 1, size):
-            part = slice(start, start + size)
+        for start in range(0, len(logits) - 1, size):
+            part = slice(start, min(start + size, len(logits)))
             whole = _within(block, part)
             factors = [term.factor_of(whole, self.coefficients) for term in terms]
+            if in_place and self.room is None:
+                self.room = torch.empty(size, self.vocab_size, dtype=self.student.dtype, device=logits.device)
+            target = out[part] if not in_place or self.room is None else self.room[: part.stop - start]
             found = fused(
-                theirs[part] if theirs is not None else None,
+                None if theirs is None else theirs[part],
                 logits[part],
                 self.tokens[whole],
                 [term.known(whole) for term in terms],
                 [factor * self.coefficients[whole] for factor in factors],
-                None if in_place else out[part],
+                target,
                 self.student.dtype,
             )
             if found is None or not all_finite(torch.stack(found)):
-                if found is not None and in_place:  # the gradient stands where the logits were
-                    logits[part] = self.student.logits_of(whole)
                 return start
+            if in_place:
+                out[part] = target
             *values, entropies, token_log_q = found
             weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
             self.found.append([*weighted, entropies, token_log_q])
-        return len(logits) // size * size
+        return len(logits) if len(logits) % size != 1 else len(logits) - 1
 
     def told_the_truth(self, final: list[TermRows]) -> bool:
         """Whether rows were told of their prefixes what is known at the end: a weight that looks ahead changes till then."""

@@ -1,8 +1,10 @@
-"""A chunk of rows in a few fused loops: what `chunked` does operation by operation, handed to torch.compile as one function.
+"""Rows of logits in one fused loop: what `chunked` does operation by operation, handed to torch.compile as one function.
 
-The closed forms of `slopes` are traced as they stand; their scratch tensors are made within the traced function, so that they
-vanish. A chunk is of one shape, so that there is one compilation a training run (twenty seconds, once) and not one a batch: the
-rows that do not fill a chunk, and chunks with an infinite value, are left to the uncompiled execution.
+The parts of `slopes` that go over the vocabulary are traced as they stand. What is done once a row stays outside: between loops
+over the vocabulary it would keep the compiler from putting them into one loop over rows, in which a core reads a row's logits
+from memory once and all else of that row stays in its cache. The number of rows is free, so that there is one compilation a
+training run (ten seconds, once) and not one a batch; a single row, and chunks with an infinite value, are left to the uncompiled
+execution.
 """
 
 from __future__ import annotations
@@ -19,18 +21,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fdistill.loss.slopes import SLOPES, Chunk, Distribution, SlopeFunction
+from fdistill.loss.slopes import SLOPES, Chunk, Distribution, Form, Normaliser
 
 logger = logging.getLogger("fdistill")
 
-#: Elements of one compiled chunk: its rows stay in the cache from one loop to the next.
-COMPILED_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
+#: Elements of one compiled chunk, which bounds what is kept of it where its loops do not fuse.
+COMPILED_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 
-#: Below so many elements of logits a compilation (twenty seconds) takes more time than it saves (about two nanoseconds each).
+#: Below so many elements of logits a compilation (ten seconds) takes more time than it saves (about two nanoseconds each).
 WORTH_COMPILING = 10**10
 
-#: By term what its rows know, and what each of its rows counts in the gradient [n].
+#: By term what its rows know, [n] each.
 Knowledge = list[dict[str, Tensor]]
+
+#: `fused_loops`, compiled.
+Program = Callable[..., tuple[list[Tensor], list[list[Tensor]]]]
 
 
 def worth_compiling(elements: int, device_type: str) -> bool:
@@ -47,63 +52,79 @@ def _has_compiler(device_type: str) -> bool:
 
 
 def rows_of_chunk(vocab_size: int, device: torch.device) -> int:
-    """Rows of one compiled chunk."""
-    return max(1, COMPILED_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
+    """Rows of one compiled chunk, never one: a compiler would make that a case of its own."""
+    return max(2, COMPILED_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
 
 
-def fused_chunk(
-    forms: tuple[SlopeFunction, ...],
+def fused_loops(
+    forms: tuple[Form, ...],
     teacher: Tensor | None,
     student: Tensor,
-    tokens: Tensor,
-    known: Knowledge,
+    numbers: Knowledge,
     pulls: list[Tensor],
-    out: Tensor | None,
+    out: Tensor,
     dtype: torch.dtype,
-) -> list[Tensor]:
-    """Values of every form, entropy and token log-probability, [n] each; the gradient goes to `out`.
+) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """The work over the vocabulary: the gradient goes to `out`, and what was found of every row is returned, [n] each.
 
     Args:
         forms: closed forms of `SLOPES`, one a term.
         teacher, student: logits [n, V] of any dtype; None where no form reads a teacher.
-        tokens: [n].
-        known: keyword arguments of every form.
+        numbers: what every form is told of each row.
         pulls: what each row's slope counts in the gradient, by form, [n] each.
-        out: [n, V] in the working precision; None writes the gradient over the student's logits.
+        out: [n, V] in the working precision.
         dtype: the working precision.
+
+    Returns:
+        With x the logits less their maximum: of the student the maximum, Σ e^x and Σ e^x x, then Σ e^x of the teacher where
+        there is one; and every form's sums.
     """
-    p = None if teacher is None else _distribution(teacher, dtype)
-    q = _distribution(student, dtype)
-    energy = (q.exps * q.shifted).sum(-1, keepdim=True)
-    entropy = (q.offset - energy / q.scale).squeeze(-1)
-    token_log_q = q.at(tokens)
-    values = []
-    gradient: Tensor | float = 0.0
-    back: Tensor | float = 0.0
-    for form, keywords, pull in zip(forms, known, pulls, strict=True):
+    p = None if teacher is None else _Unchanging(teacher, dtype)
+    q = _Unchanging(student, dtype)
+    read = [q.maximum, q.scale, (q.exps * q.shifted).sum(-1)] + ([] if p is None else [p.scale])
+    sums = []
+    gradient = back = None
+    for form, keywords, pull in zip(forms, numbers, pulls, strict=True):
         scratch = torch.empty_like(q.exps), torch.empty_like(q.exps)
-        found = form(Chunk(p, q, scratch), **keywords)
-        values.append(found.value)
-        factor = pull * found.factor
-        gradient = gradient + found.slope * factor.unsqueeze(-1)
-        back = back + factor * found.total
-    assert isinstance(back, Tensor)
-    gradient = gradient - q.exps * (back.unsqueeze(-1) / q.scale)
-    (student if out is None else out).copy_(gradient)
-    return [*values, entropy, token_log_q]
+        parts = form.parts(Chunk(p, q, scratch), **keywords)
+        sums.append(list(parts.sums))
+        factor = pull * parts.factor
+        own, total = parts.slope * factor.unsqueeze(-1), factor * parts.total
+        gradient, back = (own, total) if gradient is None or back is None else (gradient + own, back + total)
+    assert gradient is not None and back is not None
+    out.copy_(gradient - q.exps * (back.unsqueeze(-1) / q.scale))
+    return [x.reshape(-1) for x in read], sums
 
 
-def _distribution(logits: Tensor, dtype: torch.dtype) -> Distribution:
-    room = torch.empty(logits.shape, dtype=dtype, device=logits.device)
-    return Distribution(logits, room, torch.empty_like(room))
+class _Unchanging(Distribution):
+    """A distribution that normalises into new tensors, which a compiler never makes: scale stays what it was.
+
+    The logarithm in `offset` is of every token, [n, V]: of every row it would come between loops.
+    """
+
+    def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
+        logits = logits.to(dtype)
+        self.maximum = logits.amax(-1, keepdim=True)
+        self.shifted = logits - self.maximum
+        self.exps = self.shifted.exp()
+        self.scale = self.exps.sum(-1, keepdim=True)
+        self.offset = self.scale.expand_as(self.exps).log()
+
+    @property
+    def log_probs(self) -> Tensor:
+        return self.shifted - self.offset
+
+    @property
+    def probs(self) -> Tensor:
+        return self.exps * self.scale.reciprocal()
 
 
 class FusedChunks:
-    """`fused_chunk` for the forms of some terms, compiled once for every kind of input it meets."""
+    """Value and gradient of some terms on chunks of rows, their loops compiled once for every kind of input."""
 
-    def __init__(self, forms: tuple[SlopeFunction, ...]) -> None:
+    def __init__(self, forms: tuple[Form, ...]) -> None:
         self.forms = forms
-        self._programs: dict[tuple[Any, ...], Callable[..., list[Tensor]]] = {}
+        self._programs: dict[tuple[Any, ...], Program] = {}
         self._broken = False
 
     def __call__(
@@ -113,33 +134,43 @@ class FusedChunks:
         tokens: Tensor,
         known: Knowledge,
         pulls: list[Tensor],
-        out: Tensor | None,
+        out: Tensor,
         dtype: torch.dtype,
     ) -> list[Tensor] | None:
-        """As `fused_chunk`; None where torch.compile fails, which is said once."""
+        """Values of every term, entropy and token log-probability, [n] each; None where torch.compile fails, which is said once.
+
+        Args:
+            teacher, student, pulls, out, dtype: as in `fused_loops`.
+            tokens: [n].
+            known: keyword arguments of every term's function.
+        """
         if self._broken:
             return None
-        kind = (
-            student.shape,
-            student.dtype,
-            None if teacher is None else teacher.dtype,
-            dtype,
-            student.device,
-            out is None,
-        )
+        numbers = [form.numbers(pulls[0], **keywords) for form, keywords in zip(self.forms, known, strict=True)]
+        kind = (student.shape[1], student.dtype, None if teacher is None else teacher.dtype, dtype, student.device)
         if kind not in self._programs:
-            self._programs[kind] = _program(f"fused_chunk_{len(self._programs)}")
+            self._programs[kind] = _program(f"fused_loops_{len(self._programs)}")
+        for tensor in (teacher, student, out, *pulls, *(x for keywords in numbers for x in keywords.values())):
+            if tensor is not None:
+                torch._dynamo.mark_dynamic(tensor, 0)
         try:
-            return self._programs[kind](self.forms, teacher, student, tokens, known, pulls, out, dtype)
+            read, sums = self._programs[kind](self.forms, teacher, student, numbers, pulls, out, dtype)
         except Exception as error:  # whatever a compiler says, there is another way to the same numbers
             logger.warning("The loss goes on uncompiled: torch.compile says %s", str(error).strip().split("\n")[0])
             self._broken = True
             return None
+        maximum, scale, energy, *of_teacher = read
+        p = Normaliser(of_teacher[0], of_teacher[0].log()) if of_teacher else None
+        q = Normaliser(scale, scale.log())
+        told = zip(self.forms, sums, numbers, strict=True)
+        values = [form.value(p, q, *parts, **keywords) for form, parts, keywords in told]
+        token_log_q = student.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).to(dtype) - maximum - q.offset
+        return [*values, q.offset - energy / q.scale, token_log_q]
 
 
-def _program(name: str) -> Callable[..., list[Tensor]]:
-    """`fused_chunk` under another name, compiled: of one function torch.compile keeps only a few compilations."""
-    own = FunctionType(fused_chunk.__code__.replace(co_name=name), fused_chunk.__globals__, name)
+def _program(name: str) -> Program:
+    """`fused_loops` under another name, compiled: of one function torch.compile keeps only a few compilations."""
+    own = FunctionType(fused_loops.__code__.replace(co_name=name), fused_loops.__globals__, name)
     return torch.compile(own, fullgraph=True, dynamic=False)
 
 

@@ -179,7 +179,7 @@ def sequence_loss(
         baseline: a tensor is in the unit of the returns Σ_{j>t} weights · steps; the count divides both.
         normalizer: replaces the batch's own count, by that of a whole optimizer step on all ranks.
         compiled: fuse the work where the divergences have a closed form and the gradient is step-wise: on CUDA by Triton
-            kernels, elsewhere by torch.compile (a C++ compiler; about twenty seconds, once). It is a matter of speed alone.
+            kernels, elsewhere by torch.compile (a C++ compiler; about ten seconds, once). It is a matter of speed alone.
 
     Raises:
         ObjectiveError, VocabularyError: see `fdistill.loss.contract`; also gradient "full" with reduction "token".

@@ -5,7 +5,8 @@ s - q Σ s, so adding a multiple of q to s changes nothing; the forms here use t
 `fdistill.divergences`, and tests hold the two together; a function without a form here is differentiated by autograd.
 
 A form works in two scratch tensors of its chunk and may leave NaN where a probability is zero: the caller looks at the
-values and, where one is not finite, asks autograd instead.
+values and, where one is not finite, asks autograd instead. What it does for every token and what it does once a row stand
+apart, so that a compiler finds loops over the vocabulary and nothing between them (`compiled`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,13 @@ from fdistill.loss.rows import TopKRows
 
 #: A probability below this counts as this where a form divides by it.
 TINY = 1e-37
+
+
+class Normaliser(NamedTuple):
+    """What makes rows of e^x probabilities: probs = e^x / scale and log probs = x - offset; [n] each."""
+
+    scale: Tensor
+    offset: Tensor
 
 
 class Distribution:
@@ -72,6 +80,10 @@ class Distribution:
             self.scale = torch.ones_like(self.scale)
         return self.exps
 
+    @property
+    def normaliser(self) -> Normaliser:
+        return Normaliser(self.scale.squeeze(-1), self.offset.squeeze(-1))
+
     def at(self, tokens: Tensor) -> Tensor:
         """Log-probability of one token per row, [n]."""
         return (self.shifted.gather(-1, tokens.unsqueeze(-1)) - self.offset).squeeze(-1)
@@ -111,17 +123,60 @@ class Slope:
     factor: float | Tensor = 1.0
 
 
-SlopeFunction = Callable[..., Slope]
+@dataclass(frozen=True)
+class Parts:
+    """What a form finds token by token: a slope as in `Slope`, and sums over the vocabulary of which its value is made.
 
-SLOPES: dict[Callable[..., Tensor], SlopeFunction] = {}
+    Attributes:
+        sums: [n] each.
+        slope, total, factor: as in `Slope`.
+    """
+
+    sums: tuple[Tensor, ...]
+    slope: Tensor
+    total: Tensor
+    factor: float | Tensor = 1.0
 
 
-def slope_of(function: Callable[..., Tensor]) -> Callable[[SlopeFunction], SlopeFunction]:
-    """Enter a closed form into `SLOPES` under the word-level function that it differentiates."""
+def _as_known(like: Tensor, **known: Tensor) -> dict[str, Tensor]:
+    return known
 
-    def enter(form: SlopeFunction) -> SlopeFunction:
-        SLOPES[function] = form
-        return form
+
+def _the_sum(p: Normaliser | None, q: Normaliser, total: Tensor, **numbers: Tensor) -> Tensor:
+    return total
+
+
+@dataclass(frozen=True)
+class Form:
+    """A divergence's closed form.
+
+    Attributes:
+        parts: (chunk, **numbers) -> `Parts`; its work is over the vocabulary.
+        value: (p, q, *sums, **numbers) -> the divergence [n], p and q being the models' `Normaliser`s as `parts` left them.
+        numbers: (like [n], **known) -> what both are told of each row, [n] each, made of what is known of its prefix.
+    """
+
+    parts: Callable[..., Parts]
+    value: Callable[..., Tensor] = _the_sum
+    numbers: Callable[..., dict[str, Tensor]] = _as_known
+
+    def __call__(self, chunk: Chunk, **known: Tensor) -> Slope:
+        numbers = self.numbers(chunk.q.scale.squeeze(-1), **known)
+        found = self.parts(chunk, **numbers)
+        p = None if chunk.p is None else chunk.p.normaliser
+        value = self.value(p, chunk.q.normaliser, *found.sums, **numbers)
+        return Slope(value, found.slope, found.total, found.factor)
+
+
+SLOPES: dict[Callable[..., Tensor], Form] = {}
+
+
+def slope_of(function: Callable[..., Tensor], **rest: Any) -> Callable[[Callable[..., Parts]], Callable[..., Parts]]:
+    """Enter a form into `SLOPES` under the word-level function that it differentiates; `rest`: what else a `Form` has."""
+
+    def enter(parts: Callable[..., Parts]) -> Callable[..., Parts]:
+        SLOPES[function] = Form(parts, **rest)
+        return parts
 
     return enter
 
@@ -137,92 +192,105 @@ def autograd_slope(function: Callable[..., Tensor], log_q: Tensor) -> Slope:
     return Slope(value.detach(), slope, slope.sum(-1))
 
 
-@slope_of(divergences.kl)
-def _kl(chunk: Chunk) -> Slope:
+@slope_of(divergences.kl, value=lambda p, q, weighted: weighted / p.scale - p.offset + q.offset)
+def _kl(chunk: Chunk) -> Parts:
     """s = -p."""
     p, q = chunk.teacher, chunk.q
-    weighted = torch.sub(p.shifted, q.shifted, out=chunk.scratch[0]).mul_(p.exps).sum(-1, keepdim=True)
-    value = weighted / p.scale - p.offset + q.offset
-    return Slope(value.squeeze(-1), p.exps, p.scale.squeeze(-1), -p.scale.reciprocal().squeeze(-1))
+    weighted = torch.sub(p.shifted, q.shifted, out=chunk.scratch[0]).mul_(p.exps).sum(-1)
+    return Parts((weighted,), p.exps, p.scale.squeeze(-1), -p.scale.reciprocal().squeeze(-1))
 
 
-@slope_of(divergences.reverse_kl)
-def _reverse_kl(chunk: Chunk) -> Slope:
+@slope_of(divergences.reverse_kl, value=lambda p, q, total: total / q.scale - q.offset + p.offset)
+def _reverse_kl(chunk: Chunk) -> Parts:
     """s = q log(q/p)."""
     p, q = chunk.teacher, chunk.q
     slope = torch.sub(q.shifted, p.shifted, out=chunk.scratch[0]).mul_(q.exps)
-    total = slope.sum(-1, keepdim=True)
-    value = total / q.scale - q.offset + p.offset
-    return Slope(value.squeeze(-1), slope, total.squeeze(-1), q.scale.reciprocal().squeeze(-1))
+    total = slope.sum(-1)
+    return Parts((total,), slope, total, q.scale.reciprocal().squeeze(-1))
 
 
-@slope_of(divergences.tvd)
-def _tvd(chunk: Chunk) -> Slope:
+@slope_of(divergences.tvd, value=lambda p, q, distance: 0.5 * distance)
+def _tvd(chunk: Chunk) -> Parts:
     """s = ½ sign(q - p) q."""
     q = chunk.q.probs
     difference, other = chunk.scratch
     torch.sub(q, chunk.teacher.probs, out=difference)
-    value = 0.5 * torch.abs(difference, out=other).sum(-1)
+    distance = torch.abs(difference, out=other).sum(-1)
     slope = difference.sign_().mul_(q)
-    return Slope(value, slope, slope.sum(-1), 0.5)
+    return Parts((distance,), slope, slope.sum(-1), 0.5)
 
 
-@slope_of(divergences.nll)
-def _nll(chunk: Chunk, *, tokens: Tensor) -> Slope:
+@slope_of(divergences.nll, value=lambda p, q, at_token, tokens: q.offset - at_token)
+def _nll(chunk: Chunk, *, tokens: Tensor) -> Parts:
     """s = -1 at the token."""
+    at_token = chunk.q.shifted.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     slope = chunk.scratch[0].zero_().scatter_(-1, tokens.unsqueeze(-1), 1.0)
-    value = -chunk.q.at(tokens)
-    return Slope(value, slope, torch.ones_like(value), -1.0)
+    return Parts((at_token,), slope, torch.ones_like(at_token), -1.0)
 
 
-@slope_of(divergences.cross_entropy_to_teacher)
-def _cross_entropy_to_teacher(chunk: Chunk) -> Slope:
+@slope_of(divergences.cross_entropy_to_teacher, value=lambda p, q, total: p.offset - total / q.scale)
+def _cross_entropy_to_teacher(chunk: Chunk) -> Parts:
     """s = -q log p."""
     p, q = chunk.teacher, chunk.q
     slope = torch.mul(p.shifted, q.exps, out=chunk.scratch[0])
-    total = slope.sum(-1, keepdim=True)
-    value = p.offset - total / q.scale
-    return Slope(value.squeeze(-1), slope, total.squeeze(-1), -q.scale.reciprocal().squeeze(-1))
+    total = slope.sum(-1)
+    return Parts((total,), slope, total, -q.scale.reciprocal().squeeze(-1))
 
 
-def _over_middle(this: Tensor, other: Tensor, weight: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
-    """this/m and its logarithm, m = weight · this + (1 - weight) · other; exactly 1 and 0 where the two agree."""
+def _shares(like: Tensor, *, log_odds: Tensor) -> dict[str, Tensor]:
+    """The two models' shares in the middle, teacher's and student's."""
+    return {"teacher_share": log_odds.sigmoid(), "own_share": (-log_odds).sigmoid()}
+
+
+def _fixed_shares(teacher: float, own: float) -> Callable[[Tensor], dict[str, Tensor]]:
+    return lambda like: {"teacher_share": torch.full_like(like, teacher), "own_share": torch.full_like(like, own)}
+
+
+def _over_middle(this: Tensor, other: Tensor, share: Tensor, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """this/m and its logarithm, m = share · this + (1 - share) · other; exactly 1 and 0 where the two agree."""
     ratio, log_ratio = chunk.scratch
     floored = torch.clamp(this, min=TINY, out=ratio)
-    middle = torch.lerp(other, floored, weight.unsqueeze(-1), out=log_ratio)
+    middle = torch.lerp(other, floored, share.unsqueeze(-1), out=log_ratio)
     torch.div(floored, middle, out=ratio)
     return ratio, torch.log(ratio, out=log_ratio)
 
 
-@slope_of(divergences.kl_to_middle)
-def _kl_to_middle(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+@slope_of(divergences.skew_kl, numbers=_fixed_shares(divergences.SKEW, 1 - divergences.SKEW))
+@slope_of(divergences.kl_to_middle, numbers=_shares)
+def _kl_to_middle(chunk: Chunk, *, teacher_share: Tensor, own_share: Tensor) -> Parts:
     """s = -(1-w) q p/m."""
     p, q = chunk.teacher.probs, chunk.q.probs
-    ratio, log_ratio = _over_middle(p, q, log_odds.sigmoid(), chunk)
-    value = log_ratio.mul_(p).sum(-1)
+    ratio, log_ratio = _over_middle(p, q, teacher_share, chunk)
+    divergence = log_ratio.mul_(p).sum(-1)
     slope = ratio.mul_(q)
-    return Slope(value, slope, slope.sum(-1), -(-log_odds).sigmoid())
+    return Parts((divergence,), slope, slope.sum(-1), -own_share)
 
 
-@slope_of(divergences.reverse_kl_to_middle)
-def _reverse_kl_to_middle(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+@slope_of(divergences.skew_rkl, numbers=_fixed_shares(1 - divergences.SKEW, divergences.SKEW))
+@slope_of(divergences.reverse_kl_to_middle, numbers=_shares)
+def _reverse_kl_to_middle(chunk: Chunk, *, teacher_share: Tensor, own_share: Tensor) -> Parts:
     """s = q (log(q/m) - (1-w) q/m)."""
-    own, q = (-log_odds).sigmoid(), chunk.q.probs
-    ratio, log_ratio = _over_middle(q, chunk.teacher.probs, own, chunk)
-    value = log_ratio.mul_(q).sum(-1)
-    slope = log_ratio.addcmul_(ratio.mul_(q), -own.unsqueeze(-1))
-    return Slope(value, slope, slope.sum(-1))
+    q = chunk.q.probs
+    ratio, log_ratio = _over_middle(q, chunk.teacher.probs, own_share, chunk)
+    divergence = log_ratio.mul_(q).sum(-1)
+    slope = log_ratio.addcmul_(ratio.mul_(q), -own_share.unsqueeze(-1))
+    return Parts((divergence,), slope, slope.sum(-1))
 
 
-@slope_of(divergences.js)
-def _js(chunk: Chunk, *, log_odds: Tensor) -> Slope:
+def _js_value(
+    p: Normaliser, q: Normaliser, teacher_half: Tensor, own_half: Tensor, teacher_share: Tensor, own_share: Tensor
+) -> Tensor:
+    return -(teacher_share * teacher_half + own_share * own_half)
+
+
+@slope_of(divergences.js, value=_js_value, numbers=_shares)
+def _js(chunk: Chunk, *, teacher_share: Tensor, own_share: Tensor) -> Parts:
     """s = (1-w) q log(q/m)."""
     p, q = chunk.teacher.probs, chunk.q.probs
-    weight, own = log_odds.sigmoid(), (-log_odds).sigmoid()
-    teacher_half = _log_middle_over(p, q, weight, own, chunk).mul_(p).sum(-1)
-    slope = _log_middle_over(q, p, own, weight, chunk).mul_(q)
-    student_half = slope.sum(-1)
-    return Slope(-(weight * teacher_half + own * student_half), slope, student_half, -own)
+    teacher_half = _log_middle_over(p, q, teacher_share, own_share, chunk).mul_(p).sum(-1)
+    slope = _log_middle_over(q, p, own_share, teacher_share, chunk).mul_(q)
+    own_half = slope.sum(-1)
+    return Parts((teacher_half, own_half), slope, own_half, -own_share)
 
 
 def _log_middle_over(this: Tensor, other: Tensor, weight: Tensor, other_weight: Tensor, chunk: Chunk) -> Tensor:
@@ -238,51 +306,41 @@ def _log_middle_over(this: Tensor, other: Tensor, weight: Tensor, other_weight: 
     return torch.where(near < -0.5, far.log_(), near.log1p_())
 
 
-@slope_of(divergences.skew_kl)
-def _skew_kl(chunk: Chunk) -> Slope:
-    return _kl_to_middle(chunk, log_odds=divergences.constant_log_odds(chunk.q.exps, divergences.SKEW))
-
-
-@slope_of(divergences.skew_rkl)
-def _skew_rkl(chunk: Chunk) -> Slope:
-    return _reverse_kl_to_middle(chunk, log_odds=-divergences.constant_log_odds(chunk.q.exps, divergences.SKEW))
-
-
-@slope_of(divergences.hellinger)
-def _hellinger(chunk: Chunk) -> Slope:
+@slope_of(divergences.hellinger, value=lambda p, q, distance: 0.5 * distance)
+def _hellinger(chunk: Chunk) -> Parts:
     """s = -½ √(pq)."""
     root_p, root_q = chunk.scratch
     torch.mul(chunk.teacher.log_probs, 0.5, out=root_p).exp_()
     torch.mul(chunk.q.log_probs, 0.5, out=root_q).exp_()
-    value = 0.5 * (root_p - root_q).square_().sum(-1)
+    distance = (root_p - root_q).square_().sum(-1)
     slope = root_p.mul_(root_q)
-    return Slope(value, slope, slope.sum(-1), -0.5)
+    return Parts((distance,), slope, slope.sum(-1), -0.5)
 
 
 @slope_of(divergences.chi2)
-def _chi2(chunk: Chunk) -> Slope:
+def _chi2(chunk: Chunk) -> Parts:
     """s = q (1 - t²) with t = p/q."""
     less_one, weighted = chunk.scratch
     torch.sub(chunk.teacher.log_probs, chunk.q.log_probs, out=less_one).expm1_()
     torch.mul(less_one, chunk.q.probs, out=weighted)
-    value = (weighted * less_one).sum(-1)
+    divergence = (weighted * less_one).sum(-1)
     slope = less_one.add_(2.0).mul_(weighted)
-    return Slope(value, slope, slope.sum(-1), -1.0)
+    return Parts((divergence,), slope, slope.sum(-1), -1.0)
 
 
-@slope_of(divergences.alpha)
-def _alpha(chunk: Chunk) -> Slope:
+@slope_of(divergences.alpha, value=lambda p, q, fall: fall / (divergences.POWER * (divergences.POWER - 1)))
+def _alpha(chunk: Chunk) -> Parts:
     """s = -(1/α) p^α q^(1-α)."""
     a = divergences.POWER
     power, other = chunk.scratch
     torch.lerp(chunk.q.log_probs, chunk.teacher.log_probs, a, out=power).exp_()
     torch.lerp(chunk.q.probs, chunk.teacher.probs, a, out=other)
-    value = torch.sub(power, other, out=other).sum(-1) / (a * (a - 1))
-    return Slope(value, power, power.sum(-1), -1.0 / a)
+    fall = torch.sub(power, other, out=other).sum(-1)
+    return Parts((fall,), power, power.sum(-1), -1.0 / a)
 
 
-@slope_of(divergences.jeffreys)
-def _jeffreys(chunk: Chunk) -> Slope:
+@slope_of(divergences.jeffreys, value=lambda p, q, forward, backward: backward - forward)
+def _jeffreys(chunk: Chunk) -> Parts:
     """s = q log(q/p) - p."""
     p = chunk.teacher.probs
     difference, other = chunk.scratch
@@ -290,7 +348,7 @@ def _jeffreys(chunk: Chunk) -> Slope:
     forward = torch.mul(difference, p, out=other).sum(-1)
     slope = difference.mul_(chunk.q.probs)
     backward = slope.sum(-1)
-    return Slope(backward - forward, slope.sub_(p), backward - 1.0)
+    return Parts((forward, backward), slope.sub_(p), backward - 1.0)
 
 
 def all_finite(values: Tensor) -> bool:

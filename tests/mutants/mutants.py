@@ -353,7 +353,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "slope, slope.sum(-1), -0.5)",
         SLOPED,
     ),
-    Mutant(SLOPES, "the middle's weight on the wrong model", "-(-log_odds).sigmoid())", "-log_odds.sigmoid())", SLOPED),
+    Mutant(SLOPES, "the middle's weight on the wrong model", "slope.sum(-1), -own_share)", "slope.sum(-1), -teacher_share)", SLOPED),
     Mutant(SLOPES, "a bucket's slope not shared out", "found.slope[:, -1:] / others", "found.slope[:, -1:]", SLOPED),
     Mutant(
         STEPS,

@@ -1,4 +1,4 @@
-"""The compiled execution says what the other one says: whole chunks, leftover rows, infinite values, a lost compiler.
+"""The compiled execution says what the other one says: chunks, leftover rows, infinite values, a lost compiler; in one loop.
 
 Most tests run the traced function as it stands, uncompiled: its arithmetic and its bookkeeping take no compiler. The last ones
 compile for real, and are skipped where there is no C++ compiler.
@@ -9,10 +9,15 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from torch._inductor.utils import run_and_get_code
 
 from fdistill import LinearLogits, Objective, Term, objective
 from fdistill.checks.cases import CASES
+from fdistill.divergences import DIVERGENCES
 from fdistill.loss import chunked, compiled, worth_compiling
+from fdistill.loss.compiled import FusedChunks
+from fdistill.loss.slopes import SLOPES
 from tests.loss_kit import assert_equal_models_have_zero_loss_and_gradient, assert_same, both
 from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
 
@@ -28,7 +33,7 @@ def traced(monkeypatch):
 
     def watched(forms, teacher, student, *rest):
         taken.append(len(student))
-        return compiled.fused_chunk(forms, teacher, student, *rest)
+        return compiled.fused_loops(forms, teacher, student, *rest)
 
     monkeypatch.setattr(compiled, "_program", lambda name: watched)
     monkeypatch.setitem(compiled.COMPILED_ELEMENTS, "cpu", 4 * VOCAB)
@@ -74,7 +79,7 @@ def test_dense_rows_agree(label, source, traced):
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize(("label", "source"), SOURCED)
 def test_rows_behind_a_head_agree(label, source, softcap, traced):
-    """Catches a gradient that is not written over the block's logits, or written before they were read."""
+    """Catches a gradient that does not take the place of the block's logits, or takes it before they were read."""
     case = BY_LABEL[label]
     leaves, student = head(3, scale=0.5, softcap=softcap)
     _, teacher = head(4, width=3, scale=2.0, softcap=softcap)
@@ -84,17 +89,16 @@ def test_rows_behind_a_head_agree(label, source, softcap, traced):
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_whole_chunks_are_fused_and_the_rest_is_not(dense, traced):
-    """Catches a fast path that is never taken, and a second compilation for the rows that are left over."""
+def test_every_row_is_fused_but_one_that_stands_alone(dense, traced):
+    """Catches a fast path that is never taken, and rows that fill no chunk left to the slow one."""
     leaves, student = head(3)
     batch = random_batch()
     if not dense:
         batch["student_logits"] = student
-    rows = int(batch["mask"].sum())
+    assert batch["mask"].sum() == 21
     both(objective("kl"), "teacher", batch, leaves if not dense else [batch["student_logits"].requires_grad_()])
-    # Dense rows come in chunks of four; behind a head blocks of ten hold two of them and leave two rows.
-    expected = rows // 4 if dense else 2 * (rows // 10) + (rows % 10) // 4
-    assert traced == [4] * expected and expected > 2
+    # Dense rows come in chunks of four; behind a head in blocks of ten, whose last two rows make a chunk of their own.
+    assert traced == ([4] * 5 if dense else [4, 4, 2, 4, 4, 2])
 
 
 def test_what_has_no_closed_form_or_no_full_teacher_is_not_fused(traced):
@@ -113,7 +117,7 @@ def test_what_has_no_closed_form_or_no_full_teacher_is_not_fused(traced):
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_infinite_logits_are_left_to_autograd(in_place, traced):
-    """Catches NaN from 0 · inf, and logits that the fused chunk has overwritten before it found out."""
+    """Catches NaN from 0 · inf, and logits that gave way to a gradient which nobody wants."""
     batch = random_batch(seed=7)
     leaves, student = head(5, scale=0.5)
     with torch.no_grad():
@@ -198,3 +202,37 @@ def test_compiled_for_real(terms, form, dtype, monkeypatch, caplog):
         found = both(made, source, batch, leaves)
     assert not caplog.records, "compiled, and not fallen back"
     assert_same(found, FLOAT32_BACKEND if dtype == torch.float32 else 1e-2)
+
+
+def rows_for(name, rows, vocab=400):
+    """What `FusedChunks` takes, for one term."""
+    teacher, student, out = (torch.randn(rows, vocab) for _ in range(3))
+    if not DIVERGENCES[name].needs_teacher:
+        teacher = None
+    given = {"tokens": torch.arange(rows), "log_odds": torch.zeros(rows)}
+    known = {key: given[key] for key in DIVERGENCES[name].row_values}
+    return teacher, student, given["tokens"], [known], [torch.ones(rows)], out, torch.float32
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_the_loops_of_every_form_become_one_loop_over_rows(name):
+    """Catches a form between whose loops something is done once a row: each loop would then read every row again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found, code = run_and_get_code(FusedChunks((SLOPES[DIVERGENCES[name].function],)), *rows_for(name, 6))
+    finally:
+        torch.set_num_threads(threads)
+    assert found is not None
+    assert "\n".join(code).count("#pragma omp for") == 1
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+def test_another_number_of_rows_is_no_other_compilation():
+    """Catches seconds of compilation in every step, because batches differ in length."""
+    fused = FusedChunks((SLOPES[DIVERGENCES["kl"].function],))
+    counters.clear()
+    for rows in (6, 9, 400, 2):
+        assert fused(*rows_for("kl", rows)) is not None
+    assert counters["stats"]["unique_graphs"] == 1
