@@ -345,6 +345,21 @@ MUTANTS: tuple[Mutant, ...] = (
         KERNEL_TESTS,
     ),
     Mutant(COMPILED, "the fused normaliser lost", "gradient - q.exps * (back", "gradient - 0 * q.exps * (back", FUSED),
+    Mutant(
+        COMPILED,
+        "a logarithm once a row, between the loops",
+        "self.scale.expand_as(self.exps).log()",
+        "self.scale.log()",
+        FUSED,
+    ),
+    Mutant(
+        CHUNKED,
+        "a row that stands alone taken for done",
+        "len(logits) if len(logits) % size != 1 else len(logits) - 1",
+        "len(logits)",
+        FUSED,
+    ),
+    Mutant(CHUNKED, "a compiled gradient left beside the logits", "out[part] = target", "pass", FUSED),
     Mutant(CHUNKED, "weights that look ahead believed", "if work.told_the_truth(final):", "if True:", BATCHES),
     Mutant(
         SLOPES,
@@ -353,7 +368,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "slope, slope.sum(-1), -0.5)",
         SLOPED,
     ),
-    Mutant(SLOPES, "the middle's weight on the wrong model", "slope.sum(-1), -own_share)", "slope.sum(-1), -teacher_share)", SLOPED),
+    Mutant(
+        SLOPES,
+        "the middle's weight on the wrong model",
+        "slope.sum(-1), -own_share)",
+        "slope.sum(-1), -teacher_share)",
+        SLOPED,
+    ),
     Mutant(SLOPES, "a bucket's slope not shared out", "found.slope[:, -1:] / others", "found.slope[:, -1:]", SLOPED),
     Mutant(
         STEPS,
