@@ -18,7 +18,6 @@ from fdistill.loss import kernels
 
 TITLE = "Kernels on a GPU"
 SIZES: dict[str, dict[str, Any]] = {
-    # Multiples of the chunks that torch.compile is given: it leaves no rows to the uncompiled loss.
     "full": {"rows": 4096, "vocab": 32768, "rounds": 20},
     "quick": {"rows": 2048, "vocab": 32768, "rounds": 5},
 }

@@ -3,7 +3,8 @@
 A row's factor in the loss is known before the row is read (step-wise gradients hold functions of the prefix constant), so
 each chunk is softmaxed, evaluated and differentiated (`slopes`) while it sits in the cache, and no [N, V] tensor exists
 beside the logits' own gradient; behind a head (`LinearLogits`) not even that, and a block's logits give way to their gradient.
-Where the caller asks for it, `kernels` take whole blocks on CUDA and `compiled` the chunks elsewhere.
+Where the caller asks for it, `kernels` take whole blocks on CUDA and `compiled` the chunks elsewhere; a top-k teacher's chunks
+go to `sparse`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 
 from fdistill.loss import kernels
-from fdistill.loss.compiled import FusedChunks, fused_chunks, rows_of_chunk
+from fdistill.loss.compiled import fused_chunks, rows_of_chunk
 from fdistill.loss.gradients import DenseGradient, HeadGradient, student_inputs
 from fdistill.loss.rows import DenseRows, LinearRows, StudentRows, TeacherRows, TopKRows, at_tokens
 from fdistill.loss.slopes import Chunk, Distribution, all_finite
+from fdistill.loss.sparse import sparse_chunks
 from fdistill.loss.steps import TermRows
 
 #: Elements of one chunk of log-probabilities: small enough for a core's cache on CPU, large enough to fill a GPU.
@@ -47,10 +49,10 @@ class RowResults:
 
 def chunks(rows: int, vocab_size: int, device: torch.device, first: int = 0) -> Iterator[slice]:
     """Slices of as many rows as a chunk holds, from row `first` on."""
-    return _slices(rows, _chunk_rows(vocab_size, device), first)
+    return _slices(rows, chunk_rows(vocab_size, device), first)
 
 
-def _chunk_rows(vocab_size: int, device: torch.device) -> int:
+def chunk_rows(vocab_size: int, device: torch.device) -> int:
     return max(1, CHUNK_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
 
 
@@ -174,7 +176,7 @@ class _Pass:
             done = 0 if out is None else self._fused_chunks(block, logits, theirs, terms, out)
             for part in chunks(len(logits), self.vocab_size, device, done):
                 if workspace is None:
-                    size = min(_chunk_rows(self.vocab_size, device), len(self.tokens))
+                    size = min(chunk_rows(self.vocab_size, device), len(self.tokens))
                     dtype, has_teacher = self.student.dtype, dense_teacher is not None
                     workspace = _Workspace(size, self.vocab_size, logits, dtype, has_teacher)
                 chunk = workspace.fill(None if theirs is None else theirs[part], logits[part])
@@ -214,24 +216,28 @@ class _Pass:
         gradient.take(block, logits, out)
         return True
 
-    def _fused(self, terms: list[TermRows]) -> FusedChunks | None:
-        """The compiled form of the terms, where compiling is asked for and every one has a form."""
+    def _fused(self, terms: list[TermRows]) -> Callable[..., list[Tensor] | None] | None:
+        """What takes chunks of the terms whole: a top-k teacher's rows, or compiled loops where compiling is asked for.
+
+        None where there is no such thing, which is the case where a term has no closed form.
+        """
         functions = tuple(term.term.function.function for term in terms)
-        if not self.compiled or isinstance(self.teacher, TopKRows):
-            return None
-        return fused_chunks(functions)
+        if isinstance(self.teacher, TopKRows):
+            return sparse_chunks(functions, self.compiled)
+        return fused_chunks(functions) if self.compiled else None
 
     def _fused_chunks(
         self, block: slice, logits: Tensor, theirs: Tensor | None, terms: list[TermRows], out: Tensor
     ) -> int:
-        """Let `compiled` take the block's rows from its start on; return how many it has done.
+        """Let `compiled` or `sparse` take the block's rows from its start on; return how many they have done.
 
-        It stops before a chunk of which it has no finite values, and before a row that stands alone.
+        They stop before a chunk of which they have no finite values, and before a row that stands alone.
         """
         fused = self._fused(terms)
         if fused is None:
             return 0
-        size = rows_of_chunk(self.vocab_size, logits.device)
+        rows = rows_of_chunk if self.compiled else chunk_rows
+        size = max(2, rows(self.vocab_size, logits.device))
         in_place = out.data_ptr() == logits.data_ptr()
         for start in range(0, len(logits) - 1, size):
             part = slice(start, min(start + size, len(logits)))
@@ -241,7 +247,7 @@ class _Pass:
                 self.room = torch.empty(size, self.vocab_size, dtype=self.student.dtype, device=logits.device)
             target = out[part] if not in_place or self.room is None else self.room[: part.stop - start]
             found = fused(
-                None if theirs is None else theirs[part],
+                self._teacher_of(whole, None if theirs is None else theirs[part]),
                 logits[part],
                 self.tokens[whole],
                 [term.known(whole) for term in terms],
@@ -257,6 +263,9 @@ class _Pass:
             weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
             self.found.append([*weighted, entropies, token_log_q])
         return len(logits) if len(logits) % size != 1 else len(logits) - 1
+
+    def _teacher_of(self, whole: slice, theirs: Tensor | None) -> Tensor | TopKRows | None:
+        return self.teacher.rows(whole) if isinstance(self.teacher, TopKRows) else theirs
 
     def told_the_truth(self, final: list[TermRows]) -> bool:
         """Whether rows were told of their prefixes what is known at the end: a weight that looks ahead changes till then."""

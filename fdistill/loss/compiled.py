@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from types import FunctionType
@@ -33,9 +33,6 @@ WORTH_COMPILING = 10**10
 
 #: By term what its rows know, [n] each.
 Knowledge = list[dict[str, Tensor]]
-
-#: `fused_loops`, compiled.
-Program = Callable[..., tuple[list[Tensor], list[list[Tensor]]]]
 
 
 def worth_compiling(elements: int, device_type: str) -> bool:
@@ -119,13 +116,49 @@ class _Unchanging(Distribution):
         return self.exps * self.scale.reciprocal()
 
 
+class Compiled:
+    """A function of rows, compiled once for every kind of input and for any number of rows above one."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._broken = False
+
+    def __call__(self, by_row: Iterable[Tensor | None], *arguments: Any) -> Any:
+        """The function's answer; None where torch.compile fails, which is said once.
+
+        Args:
+            by_row: those of the tensors among the arguments whose first dimension counts rows.
+        """
+        if self._broken:
+            return None
+        tensors = [tensor for tensor in by_row if tensor is not None]
+        kind = tuple((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in tensors)
+        if kind not in self._programs:
+            self._programs[kind] = _program(self._function, f"{self._function.__name__}_{len(self._programs)}")
+        for tensor in tensors:
+            torch._dynamo.mark_dynamic(tensor, 0)
+        try:
+            return self._programs[kind](*arguments)
+        except Exception as error:  # whatever a compiler says, there is another way to the same numbers
+            logger.warning("The loss goes on uncompiled: torch.compile says %s", str(error).strip().split("\n")[0])
+            self._broken = True
+            return None
+
+
+def _program(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A function under another name, compiled: of one function torch.compile keeps only a few compilations."""
+    assert isinstance(function, FunctionType)
+    own = FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
+    return torch.compile(own, fullgraph=True, dynamic=False)
+
+
 class FusedChunks:
-    """Value and gradient of some terms on chunks of rows, their loops compiled once for every kind of input."""
+    """Value and gradient of some terms on chunks of rows, their loops compiled."""
 
     def __init__(self, forms: tuple[Form, ...]) -> None:
         self.forms = forms
-        self._programs: dict[tuple[Any, ...], Program] = {}
-        self._broken = False
+        self._loops = Compiled(fused_loops)
 
     def __call__(
         self,
@@ -137,41 +170,25 @@ class FusedChunks:
         out: Tensor,
         dtype: torch.dtype,
     ) -> list[Tensor] | None:
-        """Values of every term, entropy and token log-probability, [n] each; None where torch.compile fails, which is said once.
+        """Values of every term, entropy and token log-probability, [n] each; None where torch.compile fails.
 
         Args:
             teacher, student, pulls, out, dtype: as in `fused_loops`.
             tokens: [n].
             known: keyword arguments of every term's function.
         """
-        if self._broken:
-            return None
         numbers = [form.numbers(pulls[0], **keywords) for form, keywords in zip(self.forms, known, strict=True)]
-        kind = (student.shape[1], student.dtype, None if teacher is None else teacher.dtype, dtype, student.device)
-        if kind not in self._programs:
-            self._programs[kind] = _program(f"fused_loops_{len(self._programs)}")
-        for tensor in (teacher, student, out, *pulls, *(x for keywords in numbers for x in keywords.values())):
-            if tensor is not None:
-                torch._dynamo.mark_dynamic(tensor, 0)
-        try:
-            read, sums = self._programs[kind](self.forms, teacher, student, numbers, pulls, out, dtype)
-        except Exception as error:  # whatever a compiler says, there is another way to the same numbers
-            logger.warning("The loss goes on uncompiled: torch.compile says %s", str(error).strip().split("\n")[0])
-            self._broken = True
+        by_row = teacher, student, out, *pulls, *(x for keywords in numbers for x in keywords.values())
+        found = self._loops(by_row, self.forms, teacher, student, numbers, pulls, out, dtype)
+        if found is None:
             return None
-        maximum, scale, energy, *of_teacher = read
+        (maximum, scale, energy, *of_teacher), sums = found
         p = Normaliser(of_teacher[0], of_teacher[0].log()) if of_teacher else None
         q = Normaliser(scale, scale.log())
         told = zip(self.forms, sums, numbers, strict=True)
         values = [form.value(p, q, *parts, **keywords) for form, parts, keywords in told]
         token_log_q = student.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).to(dtype) - maximum - q.offset
         return [*values, q.offset - energy / q.scale, token_log_q]
-
-
-def _program(name: str) -> Program:
-    """`fused_loops` under another name, compiled: of one function torch.compile keeps only a few compilations."""
-    own = FunctionType(fused_loops.__code__.replace(co_name=name), fused_loops.__globals__, name)
-    return torch.compile(own, fullgraph=True, dynamic=False)
 
 
 @lru_cache(maxsize=64)

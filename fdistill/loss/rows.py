@@ -67,6 +67,10 @@ class TopKRows:
     tail: Tensor
     token_log_probs: Tensor
 
+    def rows(self, part: slice) -> TopKRows:
+        """Some of the rows."""
+        return TopKRows(self.ids[part], self.log_probs_of_ids[part], self.tail[part], self.token_log_probs[part])
+
     def coarsened(self, log_q: Tensor, part: slice = ALL) -> tuple[Tensor, Tensor]:
         """Merge both models' other tokens into one bucket: two tensors [n, k + 1], or [n, V] where k is V.
 

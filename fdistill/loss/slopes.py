@@ -370,26 +370,8 @@ def apply_slope(function: Callable[..., Tensor], chunk: Chunk, known: dict[str, 
 def coarse_slope(
     function: Callable[..., Tensor], teacher: TopKRows, part: slice, chunk: Chunk, known: dict[str, Any]
 ) -> Slope:
-    """The slope of a divergence between both models merged to the teacher's k likeliest tokens and one bucket.
+    """The slope of a divergence between both models merged to the teacher's k likeliest tokens and one bucket, by autograd.
 
-    A token of the bucket moves the bucket by its share of it: s_y = s_bucket q_y / q_bucket.
+    Where forms and finite values allow, `sparse` does without it.
     """
-    form = SLOPES.get(function)
-    ids, log_p = teacher.ids[part], teacher.log_probs_of_ids[part]
-    if form is not None:
-        log_q, q = chunk.q.log_probs.gather(-1, ids), chunk.q.probs.gather(-1, ids)
-        merged = ids.shape[-1] < chunk.q.probs.shape[-1]
-        if merged:
-            others = chunk.scratch[0].copy_(chunk.q.probs).scatter_(-1, ids, 0.0).sum(-1, keepdim=True)
-            log_p = torch.cat([log_p, teacher.tail[part].unsqueeze(-1)], dim=-1)
-            log_q, q = torch.cat([log_q, others.log()], dim=-1), torch.cat([q, others], dim=-1)
-        scratch = torch.empty_like(q), torch.empty_like(q)
-        p = Distribution.of_log_probs(log_p, log_p.exp())
-        found = form(Chunk(p, Distribution.of_log_probs(log_q, q), scratch), **known)
-        if all_finite(found.value):
-            slope = chunk.scratch[0]
-            if merged:
-                torch.mul(chunk.q.probs, found.slope[:, -1:] / others, out=slope)
-            slope.scatter_(-1, ids, found.slope[:, : ids.shape[-1]])
-            return Slope(found.value, slope, found.total, found.factor)
     return autograd_slope(lambda log_q: function(*teacher.coarsened(log_q, part), **known), chunk.q.log_probs)

@@ -8,6 +8,7 @@ LOSS = ("tests/unit/test_loss_contract.py", "tests/unit/test_objectives.py", "te
 BATCHES = (*LOSS, "tests/properties/test_backend_batches.py")
 KERNEL_TESTS = ("tests/properties/test_backend_kernels.py",)
 FUSED = ("tests/properties/test_backend_compiled.py",)
+SPARSED = ("tests/properties/test_backend_sparse.py",)
 SLOPED = (*BATCHES, "tests/properties/test_backend_slopes.py")
 BASELINES = ("tests/properties/test_backend_baselines.py",)
 
@@ -33,6 +34,7 @@ STEPS = "fdistill/loss/steps.py"
 SCORE = "fdistill/loss/score.py"
 CHUNKED = "fdistill/loss/chunked.py"
 COMPILED = "fdistill/loss/compiled.py"
+SPARSE = "fdistill/loss/sparse.py"
 KERNELS = "fdistill/loss/kernels.py"
 TRITON_ROWS = "fdistill/loss/triton_rows.py"
 GRADIENTS = "fdistill/loss/gradients.py"
@@ -375,7 +377,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "slope.sum(-1), -teacher_share)",
         SLOPED,
     ),
-    Mutant(SLOPES, "a bucket's slope not shared out", "found.slope[:, -1:] / others", "found.slope[:, -1:]", SLOPED),
+    Mutant(SPARSE, "a bucket's slope not shared out", "slope[:, -1] / others", "slope[:, -1]", SPARSED),
+    Mutant(
+        SPARSE, "an unreachable bucket's shares believed", "if not bool(rest.isfinite().all()):", "if False:", SPARSED
+    ),
+    Mutant(SPARSE, "a term's slope over another's", "slope.addcmul_(", "slope.zero_().addcmul_(", SPARSED),
     Mutant(
         STEPS,
         "a slope without its term's weight",

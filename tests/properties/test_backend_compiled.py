@@ -12,11 +12,11 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.utils import run_and_get_code
 
-from fdistill import LinearLogits, Objective, Term, objective
+from fdistill import LinearLogits, Objective, Term, TopKLogits, objective
 from fdistill.checks.cases import CASES
 from fdistill.divergences import DIVERGENCES
-from fdistill.loss import chunked, compiled, worth_compiling
-from fdistill.loss.compiled import FusedChunks
+from fdistill.loss import chunked, compiled, sparse, worth_compiling
+from fdistill.loss.compiled import Compiled, FusedChunks
 from fdistill.loss.slopes import SLOPES
 from tests.loss_kit import assert_equal_models_have_zero_loss_and_gradient, assert_same, both
 from tests.tolerances import FLOAT32_BACKEND, FLOAT64_BACKEND
@@ -28,20 +28,29 @@ VOCAB = 9
 
 @pytest.fixture
 def traced(monkeypatch):
-    """Compilation left out, small chunks; the list of chunk sizes that the fused function was given."""
+    """Compilation left out, small chunks; the list of chunk sizes that functions to be compiled were given."""
     taken = []
 
-    def watched(forms, teacher, student, *rest):
-        taken.append(len(student))
-        return compiled.fused_loops(forms, teacher, student, *rest)
+    def uncompiled(function, name):
+        def watched(*arguments):
+            taken.append(len(arguments[2] if function is compiled.fused_loops else arguments[0]))
+            return function(*arguments)
 
-    monkeypatch.setattr(compiled, "_program", lambda name: watched)
+        return watched
+
+    monkeypatch.setattr(compiled, "_program", uncompiled)
     monkeypatch.setitem(compiled.COMPILED_ELEMENTS, "cpu", 4 * VOCAB)
     monkeypatch.setitem(chunked.CHUNK_ELEMENTS, "cpu", 3 * VOCAB)
     monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 10 * VOCAB)
-    compiled.fused_chunks.cache_clear()
+    clear()
     yield taken
+    clear()
+
+
+def clear():
+    """Forget what was compiled."""
     compiled.fused_chunks.cache_clear()
+    sparse.sparse_chunks.cache_clear()
 
 
 def random_batch(seed=0, rows=4, steps=6, vocab=VOCAB, dtype=torch.float64):
@@ -101,18 +110,31 @@ def test_every_row_is_fused_but_one_that_stands_alone(dense, traced):
     assert traced == ([4] * 5 if dense else [4, 4, 2, 4, 4, 2])
 
 
-def test_what_has_no_closed_form_or_no_full_teacher_is_not_fused(traced):
-    """Catches a divergence of the user's own, or a top-k teacher, that is sent to a form it does not have."""
-    from fdistill import TopKLogits
-
+def test_what_has_no_closed_form_is_not_fused(traced):
+    """Catches a divergence of the user's own that is sent to a form it does not have."""
     batch = random_batch()
     student = batch["student_logits"].requires_grad_()
     made = objective("f_divergence", generator="kl", estimator="teacher")
     both(made, "teacher", batch, [student])
+    assert traced == []
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize(("name", "options"), [("kl", {}), ("js", {"middle": "sequence", "estimator": "teacher"})])
+def test_rows_of_a_top_k_teacher_agree(name, options, dense, traced):
+    """Catches exponentials that are never compiled, or that stand where logits are still read."""
+    leaves, student = head(3, scale=0.5)
+    batch = random_batch()
     kept, ids = batch["teacher_logits"].log_softmax(-1).topk(3)
     tail = (1 - kept.exp().sum(-1)).log()
-    both(objective("kl"), "teacher", {**batch, "teacher_logits": TopKLogits(ids, kept, tail, kept[..., 0])}, [student])
-    assert traced == []
+    token = batch["teacher_logits"].log_softmax(-1).gather(-1, batch["tokens"].unsqueeze(-1)).squeeze(-1)
+    batch["teacher_logits"] = TopKLogits(ids, kept, tail, token)
+    if dense:
+        leaves = [batch["student_logits"].requires_grad_()]
+    else:
+        batch["student_logits"] = student
+    assert_same(both(objective(name, **options), "teacher", batch, leaves), FLOAT64_BACKEND)
+    assert traced == ([4] * 5 if dense else [4, 4, 2, 4, 4, 2])
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -141,7 +163,7 @@ def test_a_compiler_that_fails_costs_a_warning_and_nothing_else(traced, monkeypa
         asked.append(1)
         raise RuntimeError("no compiler\nand a page about it")
 
-    monkeypatch.setattr(compiled, "_program", lambda name: broken)
+    monkeypatch.setattr(compiled, "_program", lambda function, name: broken)
     batch = random_batch()
     student = batch["student_logits"].requires_grad_()
     with caplog.at_level(logging.WARNING, logger="fdistill"):
@@ -187,7 +209,7 @@ def test_compiled_for_real(terms, form, dtype, monkeypatch, caplog):
     vocab = 33
     monkeypatch.setitem(compiled.COMPILED_ELEMENTS, "cpu", 8 * vocab)
     monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 20 * vocab)
-    compiled.fused_chunks.cache_clear()
+    clear()
     batch = random_batch(vocab=vocab, dtype=dtype)
     leaves, student = head(3, vocab=vocab, bias=False, dtype=dtype)
     if form == "dense":
@@ -236,3 +258,19 @@ def test_another_number_of_rows_is_no_other_compilation():
     for rows in (6, 9, 400, 2):
         assert fused(*rows_for("kl", rows)) is not None
     assert counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+def test_exponentials_are_one_loop_over_rows():
+    """Catches a pass over the vocabulary for every sum of a top-k teacher's rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    logits, out = torch.randn(6, 400), torch.empty(6, 400)
+    try:
+        found, code = run_and_get_code(Compiled(sparse.exponentials), (logits, out), logits, out)
+    finally:
+        torch.set_num_threads(threads)
+    for ours, truth in zip(found, sparse.exponentials(logits, torch.empty(6, 400)), strict=True):
+        assert torch.allclose(ours, truth, rtol=FLOAT32_BACKEND)
+    assert torch.allclose(out, (logits - logits.amax(-1, keepdim=True)).exp(), rtol=FLOAT32_BACKEND)
+    assert "\n".join(code).count("#pragma omp for") == 1
