@@ -59,7 +59,7 @@ PROPERTIES: tuple[tuple[str, str, bool, bool], ...] = (
     ("junk under the mask changes nothing", "junk_under_the_mask", True, True),
     ("parts of a batch sum to the whole", "splitting_a_batch", True, False),
     ("packed documents count as rows", "packing_documents", True, False),
-    ("top-k teacher: equal at k = V, else below", "sparse_teacher", True, False),
+    ("top-k teacher: the coarse value, dense at k = V", "sparse_teacher", True, False),
     ("hidden states and head equal their logits", "heads", True, False),
     ("extreme logits stay finite", "extreme_logits", True, True),
 )
