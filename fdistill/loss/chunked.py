@@ -142,7 +142,7 @@ class _Pass:
         self.asked: list[list[list[Tensor]]] = []
         self.token_log_q = torch.zeros_like(self.coefficients)
         self.token_log_p: Tensor | None = None
-        #: Where a compiled chunk writes its gradient before it takes the place of the logits, which are read till the end.
+        #: Where a chunk's gradient is written before it takes the place of the logits, which are read till the end.
         self.room: Tensor | None = None
         #: Whether a kernel wrote a gradient that nobody wants over the block's logits.
         self.overwritten = False
@@ -231,21 +231,21 @@ class _Pass:
     ) -> int:
         """Let `compiled` or `sparse` take the block's rows from its start on; return how many they have done.
 
-        They stop before a chunk of which they have no finite values, and before a row that stands alone.
+        They stop before a chunk of which they have no finite values, which gives up the rest of the block; and compiled loops
+        before a row that stands alone, because one row would be another compilation.
         """
         fused = self._fused(terms)
         if fused is None:
             return 0
         rows = rows_of_chunk if self.compiled else chunk_rows
-        size = max(2, rows(self.vocab_size, logits.device))
+        least = 1 if isinstance(self.teacher, TopKRows) else 2
+        size = rows(self.vocab_size, logits.device)
         in_place = out.data_ptr() == logits.data_ptr()
-        for start in range(0, len(logits) - 1, size):
+        for start in range(0, len(logits) - least + 1, size):
             part = slice(start, min(start + size, len(logits)))
             whole = _within(block, part)
             factors = [term.factor_of(whole, self.coefficients) for term in terms]
-            if in_place and self.room is None:
-                self.room = torch.empty(size, self.vocab_size, dtype=self.student.dtype, device=logits.device)
-            target = out[part] if not in_place or self.room is None else self.room[: part.stop - start]
+            target = self._room(size, logits)[: part.stop - start] if in_place else out[part]
             found = fused(
                 self._teacher_of(whole, None if theirs is None else theirs[part]),
                 logits[part],
@@ -262,7 +262,14 @@ class _Pass:
             *values, entropies, token_log_q = found
             weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
             self.found.append([*weighted, entropies, token_log_q])
-        return len(logits) if len(logits) % size != 1 else len(logits) - 1
+        left = len(logits) % size
+        return len(logits) - (left if left < least else 0)
+
+    def _room(self, rows: int, logits: Tensor) -> Tensor:
+        """[rows, V], made once."""
+        if self.room is None:
+            self.room = torch.empty(rows, self.vocab_size, dtype=self.student.dtype, device=logits.device)
+        return self.room
 
     def _teacher_of(self, whole: slice, theirs: Tensor | None) -> Tensor | TopKRows | None:
         return self.teacher.rows(whole) if isinstance(self.teacher, TopKRows) else theirs

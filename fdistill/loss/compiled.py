@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,6 +53,30 @@ def rows_of_chunk(vocab_size: int, device: torch.device) -> int:
     return max(2, COMPILED_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
 
 
+class Sums(NamedTuple):
+    """What one reading of logits leaves of every row, [n] each, x being the logits less their maximum."""
+
+    maximum: Tensor
+    scale: Tensor  # Σ e^x
+    energy: Tensor  # Σ e^x x
+
+    def normaliser(self) -> Normaliser:
+        return Normaliser(self.scale, self.scale.log())
+
+    def entropy(self) -> Tensor:
+        return self.scale.log() - self.energy / self.scale
+
+    def log_probs_at(self, logits: Tensor, ids: Tensor) -> Tensor:
+        """Log-probabilities of some tokens a row: logits [n, V] and ids [n, k] to [n, k]."""
+        at_ids = logits.gather(-1, ids).to(self.scale.dtype)
+        return at_ids - self.maximum.unsqueeze(-1) - self.scale.log().unsqueeze(-1)
+
+
+def energy_of(exps: Tensor, shifted: Tensor) -> Tensor:
+    """Σ e^x x of every row; a token that is ruled out adds nothing."""
+    return (exps * shifted.clamp(min=torch.finfo(shifted.dtype).min)).sum(-1)
+
+
 def fused_loops(
     forms: tuple[Form, ...],
     teacher: Tensor | None,
@@ -61,7 +85,7 @@ def fused_loops(
     pulls: list[Tensor],
     out: Tensor,
     dtype: torch.dtype,
-) -> tuple[list[Tensor], list[list[Tensor]]]:
+) -> tuple[Sums, Tensor | None, list[list[Tensor]]]:
     """The work over the vocabulary: the gradient goes to `out`, and what was found of every row is returned, [n] each.
 
     Args:
@@ -73,16 +97,15 @@ def fused_loops(
         dtype: the working precision.
 
     Returns:
-        With x the logits less their maximum: of the student the maximum, Σ e^x and Σ e^x x, then Σ e^x of the teacher where
-        there is one; and every form's sums.
+        The student's `Sums`, Σ e^x of the teacher where there is one, and every form's sums.
     """
     p = None if teacher is None else _Unchanging(teacher, dtype)
     q = _Unchanging(student, dtype)
-    read = [q.maximum, q.scale, (q.exps * q.shifted).sum(-1)] + ([] if p is None else [p.scale])
+    read = Sums(q.maximum.squeeze(-1), q.scale.squeeze(-1), energy_of(q.exps, q.shifted))
     sums = []
     gradient = back = None
     for form, keywords, pull in zip(forms, numbers, pulls, strict=True):
-        scratch = torch.empty_like(q.exps), torch.empty_like(q.exps)
+        scratch = _room(student, dtype), _room(student, dtype)
         parts = form.parts(Chunk(p, q, scratch), **keywords)
         sums.append(list(parts.sums))
         factor = pull * parts.factor
@@ -90,7 +113,12 @@ def fused_loops(
         gradient, back = (own, total) if gradient is None or back is None else (gradient + own, back + total)
     assert gradient is not None and back is not None
     out.copy_(gradient - q.exps * (back.unsqueeze(-1) / q.scale))
-    return [x.reshape(-1) for x in read], sums
+    return read, None if p is None else p.scale.squeeze(-1), sums
+
+
+def _room(like: Tensor, dtype: torch.dtype) -> Tensor:
+    """[n, V] to write to, in rows whatever the layout of `like`."""
+    return torch.empty(like.shape, dtype=dtype, device=like.device)
 
 
 class _Unchanging(Distribution):
@@ -104,7 +132,7 @@ class _Unchanging(Distribution):
         self.maximum = logits.amax(-1, keepdim=True)
         self.shifted = logits - self.maximum
         self.exps = self.shifted.exp()
-        self.scale = self.exps.sum(-1, keepdim=True)
+        self.scale = self.mass = self.exps.sum(-1, keepdim=True)
         self.offset = self.scale.expand_as(self.exps).log()
 
     @property
@@ -115,9 +143,16 @@ class _Unchanging(Distribution):
     def probs(self) -> Tensor:
         return self.exps * self.scale.reciprocal()
 
+    @property
+    def normaliser(self) -> Normaliser:
+        raise NotImplementedError("outside of the loops: see FusedChunks")
+
+    def at(self, tokens: Tensor) -> Tensor:
+        return (self.shifted.gather(-1, tokens.unsqueeze(-1)) - self.scale.log()).squeeze(-1)
+
 
 class Compiled:
-    """A function of rows, compiled once for every kind of input and for any number of rows above one."""
+    """A function of rows, compiled once for every kind and layout of input and for any number of rows above one."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -134,11 +169,11 @@ class Compiled:
             return None
         tensors = [tensor for tensor in by_row if tensor is not None]
         kind = tuple((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in tensors)
-        if kind not in self._programs:
-            self._programs[kind] = _program(self._function, f"{self._function.__name__}_{len(self._programs)}")
-        for tensor in tensors:
-            torch._dynamo.mark_dynamic(tensor, 0)
         try:
+            if kind not in self._programs:
+                self._programs[kind] = _program(self._function, f"{self._function.__name__}_{len(self._programs)}")
+            for tensor in tensors:
+                torch._dynamo.mark_dynamic(tensor, 0)
             return self._programs[kind](*arguments)
         except Exception as error:  # whatever a compiler says, there is another way to the same numbers
             logger.warning("The loss goes on uncompiled: torch.compile says %s", str(error).strip().split("\n")[0])
@@ -182,13 +217,11 @@ class FusedChunks:
         found = self._loops(by_row, self.forms, teacher, student, numbers, pulls, out, dtype)
         if found is None:
             return None
-        (maximum, scale, energy, *of_teacher), sums = found
-        p = Normaliser(of_teacher[0], of_teacher[0].log()) if of_teacher else None
-        q = Normaliser(scale, scale.log())
+        read, scale_of_p, sums = found
+        p = None if scale_of_p is None else Normaliser(scale_of_p, scale_of_p.log())
         told = zip(self.forms, sums, numbers, strict=True)
-        values = [form.value(p, q, *parts, **keywords) for form, parts, keywords in told]
-        token_log_q = student.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).to(dtype) - maximum - q.offset
-        return [*values, q.offset - energy / q.scale, token_log_q]
+        values = [form.value(p, read.normaliser(), *parts, **keywords) for form, parts, keywords in told]
+        return [*values, read.entropy(), read.log_probs_at(student, tokens.unsqueeze(-1)).squeeze(-1)]
 
 
 @lru_cache(maxsize=64)

@@ -43,6 +43,7 @@ class Distribution:
         shifted: x, or the log-probabilities, [n, V].
         exps: e^x, or the probabilities, [n, V].
         offset, scale: [n, 1].
+        mass: Σ exps, [n, 1]; probabilities that were rounded need not sum to 1.
     """
 
     def __init__(self, logits: Tensor, shifted: Tensor, exps: Tensor) -> None:
@@ -51,7 +52,7 @@ class Distribution:
             logits = exps.copy_(logits)
         self.shifted = torch.sub(logits, logits.amax(-1, keepdim=True), out=shifted)
         self.exps = torch.exp(shifted, out=exps)
-        self.scale = exps.sum(-1, keepdim=True)
+        self.scale = self.mass = exps.sum(-1, keepdim=True)
         self.offset = self.scale.log()
         self._normalised = [False, False]
 
@@ -61,6 +62,7 @@ class Distribution:
         made = cls.__new__(cls)
         made.shifted, made.exps = log_probs, probs
         made.scale, made.offset = probs.new_ones(len(probs), 1), probs.new_zeros(len(probs), 1)
+        made.mass = probs.sum(-1, keepdim=True)
         made._normalised = [True, True]
         return made
 
@@ -77,7 +79,7 @@ class Distribution:
         if not self._normalised[1]:
             self._normalised[1] = True
             self.exps.mul_(self.scale.reciprocal())
-            self.scale = torch.ones_like(self.scale)
+            self.scale = self.mass = torch.ones_like(self.scale)
         return self.exps
 
     @property
@@ -197,7 +199,7 @@ def _kl(chunk: Chunk) -> Parts:
     """s = -p."""
     p, q = chunk.teacher, chunk.q
     weighted = torch.sub(p.shifted, q.shifted, out=chunk.scratch[0]).mul_(p.exps).sum(-1)
-    return Parts((weighted,), p.exps, p.scale.squeeze(-1), -p.scale.reciprocal().squeeze(-1))
+    return Parts((weighted,), p.exps, p.mass.squeeze(-1), -p.scale.reciprocal().squeeze(-1))
 
 
 @slope_of(divergences.reverse_kl, value=lambda p, q, total: total / q.scale - q.offset + p.offset)
@@ -348,7 +350,7 @@ def _jeffreys(chunk: Chunk) -> Parts:
     forward = torch.mul(difference, p, out=other).sum(-1)
     slope = difference.mul_(chunk.q.probs)
     backward = slope.sum(-1)
-    return Parts((forward, backward), slope.sub_(p), backward - 1.0)
+    return Parts((forward, backward), slope.sub_(p), backward - (chunk.teacher.mass / chunk.teacher.scale).squeeze(-1))
 
 
 def all_finite(values: Tensor) -> bool:
@@ -372,6 +374,6 @@ def coarse_slope(
 ) -> Slope:
     """The slope of a divergence between both models merged to the teacher's k likeliest tokens and one bucket, by autograd.
 
-    Where forms and finite values allow, `sparse` does without it.
+    For functions without a form, and for chunks of which `sparse` finds no numbers.
     """
     return autograd_slope(lambda log_q: function(*teacher.coarsened(log_q, part), **known), chunk.q.log_probs)

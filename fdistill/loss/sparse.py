@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 from fdistill import divergences
-from fdistill.loss.compiled import Compiled, Knowledge
+from fdistill.loss.compiled import Compiled, Knowledge, Sums, energy_of
 from fdistill.loss.rows import TopKRows
 from fdistill.loss.slopes import SLOPES, Chunk, Distribution
 
 WordFunction = Callable[..., Tensor]
 
 
-def exponentials(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """e^x to `out` [n, V], x the logits less their maximum; return the maximum, Σ e^x and Σ e^x x, [n] each."""
+def exponentials(logits: Tensor, out: Tensor) -> Sums:
+    """e^x to `out` [n, V], x the logits less their maximum; return what was summed on the way."""
     logits = logits.to(out.dtype)
     maximum = logits.amax(-1, keepdim=True)
     shifted = logits - maximum
     exps = torch.exp(shifted, out=out)
-    return maximum.squeeze(-1), exps.sum(-1), (shifted * exps).sum(-1)
+    return Sums(maximum.squeeze(-1), exps.sum(-1), energy_of(exps, shifted))
 
 
 class SparseChunks:
@@ -36,7 +36,7 @@ class SparseChunks:
 
     def __init__(self, functions: tuple[WordFunction, ...], compiled: bool) -> None:
         self.functions = functions
-        self.read = Compiled(exponentials) if compiled else None
+        self._program = Compiled(exponentials) if compiled else None
 
     def __call__(
         self,
@@ -50,7 +50,7 @@ class SparseChunks:
     ) -> list[Tensor] | None:
         """Values of every term, entropy and token log-probability, [n] each; the gradient goes to `out` [n, V].
 
-        None where torch.compile fails, or a bucket is so small that no number tells its tokens' shares.
+        None where a bucket is so small that its tokens' shares of it are lost.
 
         Args:
             teacher: as many rows as the student has.
@@ -60,21 +60,21 @@ class SparseChunks:
             pulls: what each row's slope counts in the gradient, by term, [n] each.
             out: in the working precision `dtype`, and other memory than the logits.
         """
-        read = exponentials(student, out) if self.read is None else self.read((student, out), student, out)
+        read = None
+        if self._program is not None and len(student) > 1:
+            read = self._program((student, out), student, out)
         if read is None:
-            return None
-        maximum, scale, energy = read
-        offset = scale.log()
-
-        def log_probs_at(ids: Tensor) -> Tensor:
-            return student.gather(-1, ids).to(dtype) - maximum.unsqueeze(-1) - offset.unsqueeze(-1)
-
-        ids, k = teacher.ids, teacher.ids.shape[-1]
-        log_p, log_q, q = teacher.log_probs_of_ids, log_probs_at(ids), out.gather(-1, ids) / scale.unsqueeze(-1)
+            read = exponentials(student, out)
+        scale, ids, k = read.scale, teacher.ids, teacher.ids.shape[-1]
+        log_p, log_q = teacher.log_probs_of_ids, read.log_probs_at(student, ids)
+        q = out.gather(-1, ids) / scale.unsqueeze(-1)
         out.scatter_(-1, ids, 0.0)
         others = torch.ones_like(scale)
         if k < out.shape[-1]:
-            others = out.sum(-1) / scale
+            outside = out.sum(-1)
+            if bool((outside < out.shape[-1] * torch.finfo(dtype).tiny).any()):
+                return None
+            others = outside / scale
             log_p = torch.cat([log_p, teacher.tail.unsqueeze(-1)], dim=-1)
             log_q = torch.cat([log_q, others.log().unsqueeze(-1)], dim=-1)
             q = torch.cat([q, others.unsqueeze(-1)], dim=-1)
@@ -83,7 +83,7 @@ class SparseChunks:
             Distribution.of_log_probs(log_q, q),
             (torch.empty_like(q), torch.empty_like(q)),
         )
-        token_log_q = log_probs_at(tokens.unsqueeze(-1)).squeeze(-1)
+        token_log_q = read.log_probs_at(student, tokens.unsqueeze(-1)).squeeze(-1)
         slope, back, at_token, values = torch.zeros_like(q), torch.zeros_like(scale), torch.zeros_like(scale), []
         for function, keywords, pull in zip(self.functions, known, pulls, strict=True):
             if function is divergences.nll:
@@ -96,16 +96,14 @@ class SparseChunks:
             slope.addcmul_(found.slope, factor.unsqueeze(-1))
             back = back + factor * found.total
         rest = slope[:, -1] / others if k < out.shape[-1] else torch.zeros_like(scale)
-        if not bool(rest.isfinite().all()):
-            return None
         out.mul_(((rest - back) / scale).unsqueeze(-1))
         out.scatter_(-1, ids, (slope - q * back.unsqueeze(-1))[:, :k])
         out.scatter_add_(-1, tokens.unsqueeze(-1), at_token.unsqueeze(-1))
-        return [*values, offset - energy / scale, token_log_q]
+        return [*values, read.entropy(), token_log_q]
 
 
 @lru_cache(maxsize=64)
 def sparse_chunks(functions: tuple[WordFunction, ...], compiled: bool) -> SparseChunks | None:
     """The execution for these terms; None where one of them has no closed form, or there are none."""
-    known = all(function in SLOPES for function in functions)
-    return SparseChunks(functions, compiled) if functions and known else None
+    have_forms = all(function in SLOPES for function in functions)
+    return SparseChunks(functions, compiled) if functions and have_forms else None

@@ -379,7 +379,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(SPARSE, "a bucket's slope not shared out", "slope[:, -1] / others", "slope[:, -1]", SPARSED),
     Mutant(
-        SPARSE, "an unreachable bucket's shares believed", "if not bool(rest.isfinite().all()):", "if False:", SPARSED
+        SPARSE,
+        "an unreachable bucket's shares believed",
+        "if bool((outside < out.shape[-1] * torch.finfo(dtype).tiny).any()):",
+        "if False:",
+        SPARSED,
     ),
     Mutant(SPARSE, "a term's slope over another's", "slope.addcmul_(", "slope.zero_().addcmul_(", SPARSED),
     Mutant(

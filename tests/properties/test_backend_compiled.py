@@ -261,6 +261,19 @@ def test_another_number_of_rows_is_no_other_compilation():
 
 
 @pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+def test_logits_of_another_layout_are_compiled_too(caplog):
+    """Catches room that takes the layout of logits which lie vocabulary first, and a compilation given up for good."""
+    fused = FusedChunks((SLOPES[DIVERGENCES["tvd"].function],))
+    teacher, student, *rest = rows_for("tvd", 6)
+    with caplog.at_level(logging.WARNING, logger="fdistill"):
+        found = fused(teacher, student.t().contiguous().t(), *rest)
+        plain = fused(teacher, student, *rest)
+    assert not caplog.records
+    for ours, truth in zip(found, plain, strict=True):
+        assert torch.allclose(ours, truth, rtol=FLOAT32_BACKEND)
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
 def test_exponentials_are_one_loop_over_rows():
     """Catches a pass over the vocabulary for every sum of a top-k teacher's rows."""
     threads = torch.get_num_threads()
