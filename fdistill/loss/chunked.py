@@ -49,10 +49,10 @@ class RowResults:
 
 def chunks(rows: int, vocab_size: int, device: torch.device, first: int = 0) -> Iterator[slice]:
     """Slices of as many rows as a chunk holds, from row `first` on."""
-    return _slices(rows, chunk_rows(vocab_size, device), first)
+    return _slices(rows, _chunk_rows(vocab_size, device), first)
 
 
-def chunk_rows(vocab_size: int, device: torch.device) -> int:
+def _chunk_rows(vocab_size: int, device: torch.device) -> int:
     return max(1, CHUNK_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
 
 
@@ -176,7 +176,7 @@ class _Pass:
             done = 0 if out is None else self._fused_chunks(block, logits, theirs, terms, out)
             for part in chunks(len(logits), self.vocab_size, device, done):
                 if workspace is None:
-                    size = min(chunk_rows(self.vocab_size, device), len(self.tokens))
+                    size = min(_chunk_rows(self.vocab_size, device), len(self.tokens))
                     dtype, has_teacher = self.student.dtype, dense_teacher is not None
                     workspace = _Workspace(size, self.vocab_size, logits, dtype, has_teacher)
                 chunk = workspace.fill(None if theirs is None else theirs[part], logits[part])
@@ -237,7 +237,7 @@ class _Pass:
         fused = self._fused(terms)
         if fused is None:
             return 0
-        rows = rows_of_chunk if self.compiled else chunk_rows
+        rows = rows_of_chunk if self.compiled else _chunk_rows
         least = 1 if isinstance(self.teacher, TopKRows) else 2
         size = rows(self.vocab_size, logits.device)
         in_place = out.data_ptr() == logits.data_ptr()

@@ -122,10 +122,7 @@ def _room(like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Unchanging(Distribution):
-    """A distribution that normalises into new tensors, which a compiler never makes: scale stays what it was.
-
-    The logarithm in `offset` is of every token, [n, V]: of every row it would come between loops.
-    """
+    """A distribution that normalises into new tensors, which a compiler never makes: offset and scale stay what they were."""
 
     def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
         logits = logits.to(dtype)
@@ -133,22 +130,16 @@ class _Unchanging(Distribution):
         self.shifted = logits - self.maximum
         self.exps = self.shifted.exp()
         self.scale = self.mass = self.exps.sum(-1, keepdim=True)
-        self.offset = self.scale.expand_as(self.exps).log()
+        self.offset = self.scale.log()
 
     @property
     def log_probs(self) -> Tensor:
-        return self.shifted - self.offset
+        """The logarithm is of every token: `offset`, once a row, would come between the loops."""
+        return self.shifted - self.scale.expand_as(self.exps).log()
 
     @property
     def probs(self) -> Tensor:
         return self.exps * self.scale.reciprocal()
-
-    @property
-    def normaliser(self) -> Normaliser:
-        raise NotImplementedError("outside of the loops: see FusedChunks")
-
-    def at(self, tokens: Tensor) -> Tensor:
-        return (self.shifted.gather(-1, tokens.unsqueeze(-1)) - self.scale.log()).squeeze(-1)
 
 
 class Compiled:
