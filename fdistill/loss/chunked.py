@@ -99,7 +99,10 @@ def _blocks(
     """Slices whose logits exist at one time: a chunk of dense rows, or as many as a head takes."""
     if isinstance(student, LinearRows) or isinstance(teacher, LinearRows):
         return _slices(rows, max(1, HEAD_ELEMENTS.get(device.type, 1 << 24) // vocab_size))
-    return _slices(rows, rows_of_chunk(vocab_size, device)) if compiled else chunks(rows, vocab_size, device)
+    if not compiled:
+        return chunks(rows, vocab_size, device)
+    in_room = isinstance(teacher, TopKRows) and not student.direct
+    return _slices(rows, rows_of_chunk(vocab_size, device, in_room))
 
 
 class _Workspace:
@@ -142,6 +145,9 @@ class _Pass:
         self.asked: list[list[list[Tensor]]] = []
         self.token_log_q = torch.zeros_like(self.coefficients)
         self.token_log_p: Tensor | None = None
+        #: Of both models, room for the logits of a block behind a head.
+        self.rooms: list[Tensor | None] = []
+        self.workspace: _Workspace | None = None
         #: Where a chunk's gradient is written before it takes the place of the logits, which are read till the end.
         self.room: Tensor | None = None
         #: Whether a kernel wrote a gradient that nobody wants over the block's logits.
@@ -153,41 +159,50 @@ class _Pass:
 
     def run(self, gradient: DenseGradient | HeadGradient | None) -> Tensor:
         """Read every row, and form the gradient if one is wanted; return Σ coefficients · Σ_terms values."""
-        dense_teacher = None if isinstance(self.teacher, TopKRows) else self.teacher
         device = self.tokens.device
         terms = [] if self.streams else self.terms(None, self.token_log_q)
-        workspace: _Workspace | None = None
-        rooms: list[Tensor | None] = []
+        dense = gradient if isinstance(gradient, DenseGradient) and self._takes_rows_as_they_lie(terms) else None
         for block in _blocks(len(self.tokens), self.student, self.teacher, self.vocab_size, device, self.compiled):
-            if not rooms:
-                readers = self.student, dense_teacher
-                rooms = [x.buffer(block.stop) if isinstance(x, LinearRows) else None for x in readers]
-            logits = self.student.logits_of(block, rooms[0])
-            theirs = None if dense_teacher is None else dense_teacher.logits_of(block, rooms[1])
-            if self.streams:
-                self._read_tokens(block, logits, theirs)
-                terms = self.terms(self.token_log_p, self.token_log_q)
-                self.asked.append([[x[block] for x in term.prefix_numbers()] for term in terms])
-            if gradient is not None and self._in_a_kernel(block, logits, theirs, terms, gradient):
-                continue
-            if self.overwritten:
-                self.overwritten, logits = False, self.student.logits_of(block, rooms[0])
-            out = None if gradient is None else gradient.target(block, logits)
-            done = 0 if out is None else self._fused_chunks(block, logits, theirs, terms, out)
-            for part in chunks(len(logits), self.vocab_size, device, done):
-                if workspace is None:
-                    size = min(_chunk_rows(self.vocab_size, device), len(self.tokens))
-                    dtype, has_teacher = self.student.dtype, dense_teacher is not None
-                    workspace = _Workspace(size, self.vocab_size, logits, dtype, has_teacher)
-                chunk = workspace.fill(None if theirs is None else theirs[part], logits[part])
-                self._one_chunk(chunk, _within(block, part), terms, None if out is None else out[part])
-            if gradient is not None and out is not None:
-                gradient.take(block, logits, out)
+            if dense is None:
+                self._one_block(block, terms, gradient)
+            elif not self._fused_as_they_lie(block, terms, dense):
+                for part in chunks(block.stop - block.start, self.vocab_size, device):
+                    self._one_block(_within(block, part), terms, gradient, fuses=False)
         if not self.found:
             terms = self.terms(self.token_log_p, self.token_log_q)
             self.found.append([self.coefficients.new_zeros(0)] * (len(terms) + 2))
         *self.values, self.entropy, self.token_log_q = [torch.cat(column) for column in zip(*self.found, strict=True)]
         return (self.coefficients * sum(self.values)).sum() if self.values else self.coefficients.new_zeros(())
+
+    def _one_block(
+        self, block: slice, terms: list[TermRows], gradient: DenseGradient | HeadGradient | None, fuses: bool = True
+    ) -> None:
+        """Put a block's logits together and read them: in a kernel, in fused chunks, or operation by operation."""
+        dense_teacher = None if isinstance(self.teacher, TopKRows) else self.teacher
+        if not self.rooms:
+            readers = self.student, dense_teacher
+            self.rooms = [x.buffer(block.stop) if isinstance(x, LinearRows) else None for x in readers]
+        logits = self.student.logits_of(block, self.rooms[0])
+        theirs = None if dense_teacher is None else dense_teacher.logits_of(block, self.rooms[1])
+        if self.streams:
+            self._read_tokens(block, logits, theirs)
+            terms = self.terms(self.token_log_p, self.token_log_q)
+            self.asked.append([[x[block] for x in term.prefix_numbers()] for term in terms])
+        if gradient is not None and self._in_a_kernel(block, logits, theirs, terms, gradient):
+            return
+        if self.overwritten:
+            self.overwritten, logits = False, self.student.logits_of(block, self.rooms[0])
+        out = None if gradient is None else gradient.target(block, logits)
+        done = 0 if out is None or not fuses else self._fused_chunks(block, logits, theirs, terms, out)
+        for part in chunks(len(logits), self.vocab_size, logits.device, done):
+            if self.workspace is None:
+                size = min(_chunk_rows(self.vocab_size, logits.device), len(self.tokens))
+                dtype, has_teacher = self.student.dtype, dense_teacher is not None
+                self.workspace = _Workspace(size, self.vocab_size, logits, dtype, has_teacher)
+            chunk = self.workspace.fill(None if theirs is None else theirs[part], logits[part])
+            self._one_chunk(chunk, _within(block, part), terms, None if out is None else out[part])
+        if gradient is not None and out is not None:
+            gradient.take(block, logits, out)
 
     def _in_a_kernel(
         self,
@@ -198,9 +213,7 @@ class _Pass:
         gradient: DenseGradient | HeadGradient,
     ) -> bool:
         """Let `kernels` do the block; False where they cannot, or where they find a value that is not finite."""
-        if not self.compiled or len(terms) != 1 or isinstance(self.teacher, TopKRows):
-            return False
-        form = kernels.form_of(terms[0].term.function.function) if kernels.launches_on(logits.device) else None
+        form = self._kernel_form(terms)
         if form is None:
             return False
         out = gradient.target(block, logits, any_dtype=True)
@@ -214,6 +227,50 @@ class _Pass:
         value, entropies, token_log_q = found
         self.found.append([factor * value, entropies, token_log_q])
         gradient.take(block, logits, out)
+        return True
+
+    def _kernel_form(self, terms: list[TermRows]) -> Any | None:
+        """What the kernels know the objective by; None where it is not theirs."""
+        theirs = self.compiled and len(terms) == 1 and not isinstance(self.teacher, TopKRows)
+        if not theirs or not kernels.launches_on(self.tokens.device):
+            return None
+        return kernels.form_of(terms[0].term.function.function)
+
+    def _takes_rows_as_they_lie(self, terms: list[TermRows]) -> bool:
+        """Whether compiled loops read both models' dense rows, and write the gradient, where they lie among others."""
+        both = isinstance(self.student, DenseRows) and (self.teacher is None or isinstance(self.teacher, DenseRows))
+        return both and self.compiled and self._kernel_form(terms) is None
+
+    def _fused_as_they_lie(self, block: slice, terms: list[TermRows], gradient: DenseGradient) -> bool:
+        """Let `compiled` do the block; False where it cannot, finds a value that is not finite, or the row stands alone."""
+        assert isinstance(self.student, DenseRows) and not isinstance(self.teacher, (LinearRows, TopKRows))
+        fused = fused_chunks(tuple(term.term.function.function for term in terms))
+        if fused is None or block.stop - block.start < 2:
+            return False
+        student, index = self.student.among(block)
+        teacher = None if self.teacher is None else self.teacher.among(block)[0]
+        return self._take_fused(fused, block, teacher, student.detach(), terms, gradient.among(block), index=index)
+
+    def _take_fused(
+        self,
+        fused: Callable[..., list[Tensor] | None],
+        rows: slice,
+        theirs: Tensor | TopKRows | None,
+        ours: Tensor,
+        terms: list[TermRows],
+        out: Tensor,
+        **more: Any,
+    ) -> bool:
+        """Note what `compiled` or `sparse` finds of some rows; False where it finds nothing, or a value that is not finite."""
+        factors = [term.factor_of(rows, self.coefficients) for term in terms]
+        known = [term.known(rows) for term in terms]
+        pulls = [factor * self.coefficients[rows] for factor in factors]
+        found = fused(theirs, ours, self.tokens[rows], known, pulls, out, self.student.dtype, **more)
+        if found is None or not all_finite(torch.stack(found)):
+            return False
+        *values, entropies, token_log_q = found
+        weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
+        self.found.append([*weighted, entropies, token_log_q])
         return True
 
     def _fused(self, terms: list[TermRows]) -> Callable[..., list[Tensor] | None] | None:
@@ -237,31 +294,19 @@ class _Pass:
         fused = self._fused(terms)
         if fused is None:
             return 0
-        rows = rows_of_chunk if self.compiled else _chunk_rows
         least = 1 if isinstance(self.teacher, TopKRows) else 2
-        size = rows(self.vocab_size, logits.device)
         in_place = out.data_ptr() == logits.data_ptr()
+        where = self.vocab_size, logits.device
+        size = rows_of_chunk(*where, in_room=in_place) if self.compiled else _chunk_rows(*where)
         for start in range(0, len(logits) - least + 1, size):
             part = slice(start, min(start + size, len(logits)))
             whole = _within(block, part)
-            factors = [term.factor_of(whole, self.coefficients) for term in terms]
             target = self._room(size, logits)[: part.stop - start] if in_place else out[part]
-            found = fused(
-                self._teacher_of(whole, None if theirs is None else theirs[part]),
-                logits[part],
-                self.tokens[whole],
-                [term.known(whole) for term in terms],
-                [factor * self.coefficients[whole] for factor in factors],
-                target,
-                self.student.dtype,
-            )
-            if found is None or not all_finite(torch.stack(found)):
+            teacher = self._teacher_of(whole, None if theirs is None else theirs[part])
+            if not self._take_fused(fused, whole, teacher, logits[part], terms, target):
                 return start
             if in_place:
                 out[part] = target
-            *values, entropies, token_log_q = found
-            weighted = [factor * value for factor, value in zip(factors, values, strict=True)]
-            self.found.append([*weighted, entropies, token_log_q])
         left = len(logits) % size
         return len(logits) - (left if left < least else 0)
 

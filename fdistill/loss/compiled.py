@@ -25,8 +25,11 @@ from fdistill.loss.slopes import SLOPES, Chunk, Distribution, Form, Normaliser
 
 logger = logging.getLogger("fdistill")
 
-#: Elements of one compiled chunk, which bounds what is kept of it where its loops do not fuse.
-COMPILED_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+#: Elements of one compiled chunk: many, because a call costs a third of a millisecond and leaves nothing but the gradient.
+COMPILED_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 26}
+
+#: Elements of one whose logits are put together first, or whose gradient is: both take room of that size.
+ROOM_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 
 #: Below so many elements of logits a compilation (ten seconds) takes more time than it saves (about two nanoseconds each).
 WORTH_COMPILING = 10**10
@@ -48,9 +51,12 @@ def _has_compiler(device_type: str) -> bool:
     return any(shutil.which(name) for name in names)
 
 
-def rows_of_chunk(vocab_size: int, device: torch.device) -> int:
+def rows_of_chunk(vocab_size: int, device: torch.device, in_room: bool = False) -> int:
     """Rows of one compiled chunk, never one: a compiler would make that a case of its own."""
-    return max(2, COMPILED_ELEMENTS.get(device.type, 1 << 22) // vocab_size)
+    elements = COMPILED_ELEMENTS.get(device.type, 1 << 22)
+    if in_room:
+        elements = min(elements, ROOM_ELEMENTS.get(device.type, 1 << 22))
+    return max(2, elements // vocab_size)
 
 
 class Sums(NamedTuple):
@@ -66,9 +72,10 @@ class Sums(NamedTuple):
     def entropy(self) -> Tensor:
         return self.scale.log() - self.energy / self.scale
 
-    def log_probs_at(self, logits: Tensor, ids: Tensor) -> Tensor:
-        """Log-probabilities of some tokens a row: logits [n, V] and ids [n, k] to [n, k]."""
-        at_ids = logits.gather(-1, ids).to(self.scale.dtype)
+    def log_probs_at(self, logits: Tensor, ids: Tensor, index: Tensor | None = None) -> Tensor:
+        """Log-probabilities of some tokens a row, ids [n, k] to [n, k]; logits [n, V], or [m, V] and an index of n rows."""
+        at_ids = logits.gather(-1, ids) if index is None else logits[index.unsqueeze(-1), ids]
+        at_ids = at_ids.to(self.scale.dtype)
         return at_ids - self.maximum.unsqueeze(-1) - self.scale.log().unsqueeze(-1)
 
 
@@ -81,6 +88,7 @@ def fused_loops(
     forms: tuple[Form, ...],
     teacher: Tensor | None,
     student: Tensor,
+    index: Tensor | None,
     numbers: Knowledge,
     pulls: list[Tensor],
     out: Tensor,
@@ -90,15 +98,18 @@ def fused_loops(
 
     Args:
         forms: closed forms of `SLOPES`, one a term.
-        teacher, student: logits [n, V] of any dtype; None where no form reads a teacher.
+        teacher, student: logits [m, V] of any dtype; None where no form reads a teacher.
+        index: which of their rows are meant, int64 [n], each once; None: all, m = n.
         numbers: what every form is told of each row.
         pulls: what each row's slope counts in the gradient, by form, [n] each.
-        out: [n, V] in the working precision.
+        out: [m, V] of any dtype; rows that are not meant stay as they are.
         dtype: the working precision.
 
     Returns:
         The student's `Sums`, Σ e^x of the teacher where there is one, and every form's sums.
     """
+    if index is not None:  # read through the index wherever a loop reads the logits: no copy is made
+        teacher, student = None if teacher is None else teacher[index], student[index]
     p = None if teacher is None else _Unchanging(teacher, dtype)
     q = _Unchanging(student, dtype)
     read = Sums(q.maximum.squeeze(-1), q.scale.squeeze(-1), energy_of(q.exps, q.shifted))
@@ -112,7 +123,11 @@ def fused_loops(
         own, total = parts.slope * factor.unsqueeze(-1), factor * parts.total
         gradient, back = (own, total) if gradient is None or back is None else (gradient + own, back + total)
     assert gradient is not None and back is not None
-    out.copy_(gradient - q.exps * (back.unsqueeze(-1) / q.scale))
+    gradient = gradient - q.exps * (back.unsqueeze(-1) / q.scale)
+    if index is None:
+        out.copy_(gradient)
+    else:
+        out.index_copy_(0, index, gradient.to(out.dtype))
     return read, None if p is None else p.scale.squeeze(-1), sums
 
 
@@ -140,6 +155,11 @@ class _Unchanging(Distribution):
     @property
     def probs(self) -> Tensor:
         return self.exps * self.scale.reciprocal()
+
+    def shifted_at(self, tokens: Tensor) -> Tensor:
+        """A sum over the vocabulary: a look at one token, once a row, would come between the loops."""
+        at_token = torch.arange(self.shifted.shape[-1], device=tokens.device) == tokens.unsqueeze(-1)
+        return torch.where(at_token, self.shifted, 0.0).sum(-1)
 
 
 class Compiled:
@@ -176,7 +196,15 @@ def _program(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A function under another name, compiled: of one function torch.compile keeps only a few compilations."""
     assert isinstance(function, FunctionType)
     own = FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
-    return torch.compile(own, fullgraph=True, dynamic=False)
+    return torch.compile(own, fullgraph=True, dynamic=False, options=_options())
+
+
+def _options() -> dict[str, Any]:
+    """Let a C++ compiler contract a · b + c into one instruction, rounded once, where this torch has that option."""
+    from torch._inductor import config
+
+    name = "enable_floating_point_contract_flag"
+    return {f"cpp.{name}": "fast"} if isinstance(getattr(config.cpp, name, None), str) else {}
 
 
 class FusedChunks:
@@ -195,24 +223,25 @@ class FusedChunks:
         pulls: list[Tensor],
         out: Tensor,
         dtype: torch.dtype,
+        index: Tensor | None = None,
     ) -> list[Tensor] | None:
         """Values of every term, entropy and token log-probability, [n] each; None where torch.compile fails.
 
         Args:
-            teacher, student, pulls, out, dtype: as in `fused_loops`.
+            teacher, student, pulls, out, dtype, index: as in `fused_loops`.
             tokens: [n].
             known: keyword arguments of every term's function.
         """
         numbers = [form.numbers(pulls[0], **keywords) for form, keywords in zip(self.forms, known, strict=True)]
-        by_row = teacher, student, out, *pulls, *(x for keywords in numbers for x in keywords.values())
-        found = self._loops(by_row, self.forms, teacher, student, numbers, pulls, out, dtype)
+        by_row = teacher, student, index, out, *pulls, *(x for keywords in numbers for x in keywords.values())
+        found = self._loops(by_row, self.forms, teacher, student, index, numbers, pulls, out, dtype)
         if found is None:
             return None
         read, scale_of_p, sums = found
         p = None if scale_of_p is None else Normaliser(scale_of_p, scale_of_p.log())
         told = zip(self.forms, sums, numbers, strict=True)
         values = [form.value(p, read.normaliser(), *parts, **keywords) for form, parts, keywords in told]
-        return [*values, read.entropy(), read.log_probs_at(student, tokens.unsqueeze(-1)).squeeze(-1)]
+        return [*values, read.entropy(), read.log_probs_at(student, tokens.unsqueeze(-1), index).squeeze(-1)]
 
 
 @lru_cache(maxsize=64)

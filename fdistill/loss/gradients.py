@@ -18,14 +18,12 @@ def student_inputs(student: StudentRows) -> list[Tensor]:
 
 
 class DenseGradient:
-    """The gradient of flat logits [B·T, V], in their dtype; written in place where no row is skipped or converted."""
+    """The gradient of flat logits [B·T, V], in their dtype; written where it belongs if no row is skipped or converted."""
 
     def __init__(self, student: DenseRows) -> None:
         self.student = student
-        every = student.index is None
-        like = torch.empty_like if every else torch.zeros_like
+        like = torch.empty_like if student.index is None else torch.zeros_like
         self.total = like(student.logits, memory_format=torch.contiguous_format)
-        self.direct = every and student.logits.dtype == student.dtype
         self.buffer: Tensor | None = None
 
     def target(self, block: slice, logits: Tensor, any_dtype: bool = False) -> Tensor:
@@ -33,7 +31,7 @@ class DenseGradient:
 
         With `any_dtype` that may be the logits themselves, where they are a copy.
         """
-        if self.direct or (any_dtype and self.student.index is None):
+        if self.student.direct or (any_dtype and self.student.index is None):
             return self.total[block]
         if any_dtype:
             return logits
@@ -41,9 +39,13 @@ class DenseGradient:
             self.buffer = torch.empty(logits.shape, dtype=self.student.dtype, device=logits.device)
         return self.buffer[: len(logits)]
 
+    def among(self, block: slice) -> Tensor:
+        """Where the gradient of the block's rows belongs, [m, V], as their logits lie in `DenseRows.among`."""
+        return self.total[block] if self.student.index is None else self.total
+
     def take(self, block: slice, logits: Tensor, gradient: Tensor) -> None:
         """Take what was written to `target`."""
-        if self.direct or gradient.data_ptr() == self.total[block].data_ptr():
+        if self.student.direct or gradient.data_ptr() == self.total[block].data_ptr():
             return
         if self.student.index is None:
             self.total[block] = gradient

@@ -25,6 +25,15 @@ class DenseRows:
     index: Tensor | None
     dtype: torch.dtype
 
+    @property
+    def direct(self) -> bool:
+        """Whether rows are read, and a gradient of theirs written, where they lie: none is skipped or converted."""
+        return self.index is None and self.logits.dtype == self.dtype
+
+    def among(self, part: slice) -> tuple[Tensor, Tensor | None]:
+        """Logits [m, V] as they lie, without a copy, and which of them those rows are, [n]; None: all of them."""
+        return (self.logits[part], None) if self.index is None else (self.logits, self.index[part])
+
     def logits_of(self, part: slice = ALL, buffer: Tensor | None = None) -> Tensor:
         """The logits of those rows as they came, [n, V]; `buffer` is not needed."""
         return self.logits[part] if self.index is None else self.logits.index_select(0, self.index[part])

@@ -88,7 +88,11 @@ class Distribution:
 
     def at(self, tokens: Tensor) -> Tensor:
         """Log-probability of one token per row, [n]."""
-        return (self.shifted.gather(-1, tokens.unsqueeze(-1)) - self.offset).squeeze(-1)
+        return self.shifted_at(tokens) - self.offset.squeeze(-1)
+
+    def shifted_at(self, tokens: Tensor) -> Tensor:
+        """`shifted` of one token per row, [n]."""
+        return self.shifted.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,7 @@ def _tvd(chunk: Chunk) -> Parts:
 @slope_of(divergences.nll, value=lambda p, q, at_token, tokens: q.offset - at_token)
 def _nll(chunk: Chunk, *, tokens: Tensor) -> Parts:
     """s = -1 at the token."""
-    at_token = chunk.q.shifted.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    at_token = chunk.q.shifted_at(tokens)
     slope = chunk.scratch[0].zero_().scatter_(-1, tokens.unsqueeze(-1), 1.0)
     return Parts((at_token,), slope, torch.ones_like(at_token), -1.0)
 

@@ -33,7 +33,11 @@ def traced(monkeypatch):
 
     def uncompiled(function, name):
         def watched(*arguments):
-            taken.append(len(arguments[2] if function is compiled.fused_loops else arguments[0]))
+            if function is compiled.fused_loops:
+                student, index = arguments[2:4]
+                taken.append(len(student if index is None else index))
+            else:
+                taken.append(len(arguments[0]))
             return function(*arguments)
 
         return watched
@@ -108,6 +112,21 @@ def test_every_row_is_fused_but_one_that_stands_alone(dense, traced):
     both(objective("kl"), "teacher", batch, leaves if not dense else [batch["student_logits"].requires_grad_()])
     # Dense rows come in chunks of four; behind a head in blocks of ten, whose last two rows make a chunk of their own.
     assert traced == ([4] * 5 if dense else [4, 4, 2, 4, 4, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rows_are_read_among_masked_ones_and_these_never(dtype, traced):
+    """Catches a block put together by copying, a step behind the mask that is read, and a gradient that lands on one."""
+    batch = random_batch(dtype=dtype)
+    for name in ("teacher_logits", "student_logits"):
+        batch[name][~batch["mask"]] = math.nan
+    student = batch["student_logits"].requires_grad_()
+    found = both(objective("js"), "student", batch, [student])
+    assert_same(found, {torch.float64: FLOAT64_BACKEND, torch.float32: FLOAT32_BACKEND, torch.bfloat16: 1e-2}[dtype])
+    assert traced == [4] * 5
+    gradient = found[1][1]
+    assert (gradient[~batch["mask"]] == 0).all()
+    assert (gradient[batch["mask"]] != 0).any(-1).all()
 
 
 def test_what_has_no_closed_form_is_not_fused(traced):
@@ -202,6 +221,8 @@ def test_compiling_is_for_long_runs_with_a_compiler(monkeypatch):
         (("reverse_kl",), "head", torch.float32),
         (("js_halves",), "head", torch.float32),
         (("tvd",), "dense", torch.bfloat16),
+        (("nll", "kl"), "masked", torch.bfloat16),
+        (("js_halves",), "masked", torch.float32),
     ],
 )
 def test_compiled_for_real(terms, form, dtype, monkeypatch, caplog):
@@ -211,8 +232,10 @@ def test_compiled_for_real(terms, form, dtype, monkeypatch, caplog):
     monkeypatch.setitem(chunked.HEAD_ELEMENTS, "cpu", 20 * vocab)
     clear()
     batch = random_batch(vocab=vocab, dtype=dtype)
-    leaves, student = head(3, vocab=vocab, bias=False, dtype=dtype)
     if form == "dense":
+        batch["mask"][:] = True
+    leaves, student = head(3, vocab=vocab, bias=False, dtype=dtype)
+    if form != "head":
         leaves = [batch["student_logits"].requires_grad_()]
     else:
         batch["student_logits"] = student
@@ -236,18 +259,40 @@ def rows_for(name, rows, vocab=400):
     return teacher, student, given["tokens"], [known], [torch.ones(rows)], out, torch.float32
 
 
+def rows_among(arguments, others=3):
+    """The same rows in another order among rows of NaN, and their index: what `FusedChunks` takes of a masked batch."""
+    teacher, student, tokens, known, pulls, out, dtype = arguments
+    index = torch.arange(len(student)).flip(0) + others
+    total = len(student) + 2 * others
+
+    def among(rows):
+        return None if rows is None else torch.full((total, rows.shape[1]), math.nan).index_copy(0, index, rows)
+
+    return among(teacher), among(student), tokens, known, pulls, among(out), dtype, index
+
+
 @pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
 def test_the_loops_of_every_form_become_one_loop_over_rows(name):
-    """Catches a form between whose loops something is done once a row: each loop would then read every row again."""
+    """Catches a form between whose loops something is done once a row, and a copy: a loop would then read every row again."""
+    fused = FusedChunks((SLOPES[DIVERGENCES[name].function],))
+    given = rows_for(name, 6)
+    masked = rows_among(given)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found, code = run_and_get_code(FusedChunks((SLOPES[DIVERGENCES[name].function],)), *rows_for(name, 6))
+        runs = [run_and_get_code(fused, *arguments) for arguments in (given, masked)]
     finally:
         torch.set_num_threads(threads)
-    assert found is not None
-    assert "\n".join(code).count("#pragma omp for") == 1
+    for found, code in runs:
+        assert found is not None
+        assert "\n".join(code).count("#pragma omp for") == 1
+    (plain, _), (found, _) = runs
+    for ours, truth in zip(found, plain, strict=True):
+        assert torch.allclose(ours, truth, rtol=FLOAT32_BACKEND)
+    (truth, out), index = (given[5], masked[5]), masked[-1]
+    assert torch.allclose(out[index], truth, rtol=FLOAT32_BACKEND, atol=FLOAT32_BACKEND)
+    assert out.isnan().any(-1).sum() == len(out) - len(index)
 
 
 @pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
@@ -258,6 +303,9 @@ def test_another_number_of_rows_is_no_other_compilation():
     for rows in (6, 9, 400, 2):
         assert fused(*rows_for("kl", rows)) is not None
     assert counters["stats"]["unique_graphs"] == 1
+    for rows, others in ((6, 1), (9, 4), (400, 1), (2, 50)):
+        assert fused(*rows_among(rows_for("kl", rows), others)) is not None
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
@@ -287,3 +335,20 @@ def test_exponentials_are_one_loop_over_rows():
         assert torch.allclose(ours, truth, rtol=FLOAT32_BACKEND)
     assert torch.allclose(out, (logits - logits.amax(-1, keepdim=True)).exp(), rtol=FLOAT32_BACKEND)
     assert "\n".join(code).count("#pragma omp for") == 1
+
+
+def less_its_square(x, square):
+    return x * x - square
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+@pytest.mark.skipif(
+    not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="needs instructions that contract"
+)
+def test_products_and_sums_are_contracted():
+    """Catches an option of torch.compile that got another name: x² less itself as rounded is 0 unless the product stays whole."""
+    x = torch.rand(64, 64)
+    square = x * x
+    residue = Compiled(less_its_square)((x, square), x, square)
+    assert residue.abs().max() > 0
+    assert torch.allclose(residue.double(), x.double() ** 2 - square.double(), rtol=FLOAT32_BACKEND)
