@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from benchmarks import memory
 from benchmarks.authors import AuthorsStep
 from benchmarks.models import rows, t5_pair, training_arguments, word_tokenizer
 from benchmarks.results import Answer, Goal, Table, mebibytes, milliseconds, number
-from benchmarks.timing import Times, ratio, typical
+from benchmarks.timing import Times, ratio, take_turns, typical
 from benchmarks.turns import Turn, train_in_turns
 from fdistill import FDistillConfig, FDistillTrainer
+from fdistill.models import Prompts, adapter_for
+from fdistill.sampling import DrawKeys, sample
 
 TITLE = "The training step"
 SIZES: dict[str, dict[str, Any]] = {
@@ -97,8 +100,30 @@ def train_authors(
         turn.step_done()
 
 
+def sampling(size: dict[str, Any], teacher: Any, student: Any) -> dict[str, Callable[[], Any]]:
+    """One batch of samples from either model, encoder included, by our loop and by Transformers' `generate`."""
+    ids = torch.randint(3, size["vocab"], (size["batch"], size["source"]), generator=torch.Generator().manual_seed(0))
+    prompts, length = Prompts(ids, torch.ones_like(ids, dtype=torch.bool)), size["target"]
+    keys = DrawKeys.of(0, list(range(size["batch"])))
+
+    def ours(model: Any) -> Any:
+        return sample(
+            model, prompts, keys, max_length=length, encoded=adapter_for(model).encode(model, prompts).detach()
+        )
+
+    def generate(model: Any, **options: Any) -> Any:
+        return model.generate(input_ids=ids, do_sample=True, max_new_tokens=length, **options)
+
+    works: dict[str, Callable[[], Any]] = {}
+    for who, model in (("teacher", teacher.eval()), ("student", student.eval())):
+        works[f"{who}, our loop"] = partial(ours, model)
+        works[f"{who}, generate"] = partial(generate, model, top_k=0)
+        works[f"{who}, generate, 6 beams"] = partial(generate, model, num_beams=6, top_k=40)
+    return works
+
+
 def measure(mode: str) -> Answer:
-    """Each objective's contenders in turns; then the peak memory that three steps take."""
+    """Each objective's contenders in turns; then the peak memory that three steps take, and what sampling alone takes."""
     size = SIZES[mode]
     notes: list[str] = []
     teacher, student = t5_pair(size)
@@ -110,6 +135,8 @@ def measure(mode: str) -> Answer:
     measured = [name for found in times.values() for name in found]
     peaks = memory.peaks("step", {name: (name, size) for name in measured}, notes)
     cells = table_rows(times, peaks)
+    drawn = take_turns({name: torch.no_grad()(draw) for name, draw in sampling(size, teacher, student).items()}, 5)
+    alone = [[name, milliseconds(typical(drawn, name))] for name in drawn]
     layers = size["layers"]
     return Answer(
         "step",
@@ -120,7 +147,10 @@ def measure(mode: str) -> Answer:
         "ever draw the end of text, so that every sample has full length); float32, AdamW. A step is data, sampling, passes, "
         "backward and update; ours by FDistillTrainer.train(), its loss compiled as in a run of twelve hundred steps or more. "
         "Memory is what three steps take at most beyond the two models, gradients and Adam's moments included.",
-        [Table("", ["step", "ms", "× ours", "peak MiB"], cells)],
+        [
+            Table("", ["step", "ms", "× ours", "peak MiB"], cells),
+            Table("Sampling alone, a batch:", ["sampled", "ms"], alone),
+        ],
         goals(times),
         notes,
     )
