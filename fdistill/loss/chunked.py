@@ -237,9 +237,12 @@ class _Pass:
         return kernels.form_of(terms[0].term.function.function)
 
     def _takes_rows_as_they_lie(self, terms: list[TermRows]) -> bool:
-        """Whether compiled loops read both models' dense rows, and write the gradient, where they lie among others."""
+        """Whether compiled loops read both models' dense rows, and write the gradient, where they lie among others.
+
+        On a CPU alone: a GPU's indices have 32 bits until a tensor of more elements makes a compiler start anew.
+        """
         both = isinstance(self.student, DenseRows) and (self.teacher is None or isinstance(self.teacher, DenseRows))
-        return both and self.compiled and self._kernel_form(terms) is None
+        return both and self.compiled and self.tokens.device.type == "cpu" and self._kernel_form(terms) is None
 
     def _fused_as_they_lie(self, block: slice, terms: list[TermRows], gradient: DenseGradient) -> bool:
         """Let `compiled` do the block; False where it cannot, finds a value that is not finite, or the row stands alone."""
@@ -248,7 +251,7 @@ class _Pass:
         if fused is None or block.stop - block.start < 2:
             return False
         student, index = self.student.among(block)
-        teacher = None if self.teacher is None else self.teacher.among(block)[0]
+        teacher = None if self.teacher is None else self.teacher.among(block)[0].detach()
         return self._take_fused(fused, block, teacher, student.detach(), terms, gradient.among(block), index=index)
 
     def _take_fused(

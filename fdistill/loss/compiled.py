@@ -179,7 +179,7 @@ class Compiled:
         if self._broken:
             return None
         tensors = [tensor for tensor in by_row if tensor is not None]
-        kind = tuple((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in tensors)
+        kind = tuple((tensor.shape[1:], tensor.dtype, tensor.device, *_layout(tensor)) for tensor in tensors)
         try:
             if kind not in self._programs:
                 self._programs[kind] = _program(self._function, f"{self._function.__name__}_{len(self._programs)}")
@@ -190,6 +190,11 @@ class Compiled:
             logger.warning("The loss goes on uncompiled: torch.compile says %s", str(error).strip().split("\n")[0])
             self._broken = True
             return None
+
+
+def _layout(tensor: Tensor) -> tuple[bool, bool]:
+    """Whether all rows are one, and whether a row's elements lie side by side; strides themselves change with the batch."""
+    return tensor.stride(0) == 0, tensor.stride(-1) == 1
 
 
 def _program(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -218,9 +218,10 @@ def _reverse_kl(chunk: Chunk) -> Parts:
 @slope_of(divergences.tvd, value=lambda p, q, distance: 0.5 * distance)
 def _tvd(chunk: Chunk) -> Parts:
     """s = ½ sign(q - p) q."""
-    q = chunk.q.probs
+    p, q = chunk.teacher.probs, chunk.q.probs
     difference, other = chunk.scratch
-    torch.sub(q, chunk.teacher.probs, out=difference)
+    # A compiler may contract the difference of two products: where they agree it is rounding, and its sign would be noise.
+    torch.sub(q, p, out=difference).masked_fill_(q == p, 0.0)
     distance = torch.abs(difference, out=other).sum(-1)
     slope = difference.sign_().mul_(q)
     return Parts((distance,), slope, slope.sum(-1), 0.5)

@@ -374,6 +374,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "logits[: len(index)].gather(-1, ids)",
         FUSED,
     ),
+    Mutant(SLOPES, "a sign of what contraction leaves of nothing", ".masked_fill_(q == p, 0.0)", "", FUSED),
     Mutant(COMPILED, "products and sums rounded one by one", '"fast"} if', '"off"} if', FUSED),
     Mutant(CHUNKED, "a compiled gradient left beside the logits", "out[part] = target", "pass", FUSED),
     Mutant(CHUNKED, "weights that look ahead believed", "if work.told_the_truth(final):", "if True:", BATCHES),

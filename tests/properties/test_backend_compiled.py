@@ -290,9 +290,20 @@ def test_the_loops_of_every_form_become_one_loop_over_rows(name):
     (plain, _), (found, _) = runs
     for ours, truth in zip(found, plain, strict=True):
         assert torch.allclose(ours, truth, rtol=FLOAT32_BACKEND)
-    (truth, out), index = (given[5], masked[5]), masked[-1]
+    truth, out, index = given[5], masked[5], masked[-1]
     assert torch.allclose(out[index], truth, rtol=FLOAT32_BACKEND, atol=FLOAT32_BACKEND)
     assert out.isnan().any(-1).sum() == len(out) - len(index)
+
+
+@pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "tvd", "js", "kl_to_middle", "hellinger", "alpha"])
+def test_equal_models_have_zero_loss_and_gradient_compiled_for_real(name):
+    """Catches a sign taken of what contraction leaves of a difference that is 0: total variation's noise has the size of q."""
+    _, student, *rest = rows_for(name, 6)
+    out = rest[3]
+    value, *_ = FusedChunks((SLOPES[DIVERGENCES[name].function],))(student.clone(), student, *rest)
+    assert value.abs().max() <= FLOAT32_BACKEND
+    assert out.abs().max() <= FLOAT32_BACKEND
 
 
 @pytest.mark.skipif(not compiled._has_compiler("cpu"), reason="needs a C++ compiler")
