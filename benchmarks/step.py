@@ -22,7 +22,7 @@ from fdistill.sampling import DrawKeys, sample
 
 TITLE = "The training step"
 SIZES: dict[str, dict[str, Any]] = {
-    "full": {"vocab": 16384, "width": 256, "layers": 6, "batch": 8, "source": 32, "target": 32, "steps": 3},
+    "full": {"vocab": 16384, "width": 256, "layers": 6, "batch": 8, "source": 32, "target": 32, "steps": 8},
     "quick": {"vocab": 2048, "width": 64, "layers": 4, "batch": 4, "source": 16, "target": 16, "steps": 4},
 }
 TINY = {"vocab": 64, "width": 16, "layers": 1, "batch": 2, "source": 6, "target": 6, "steps": 1}
