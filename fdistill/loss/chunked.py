@@ -239,7 +239,7 @@ class _Pass:
     def _takes_rows_as_they_lie(self, terms: list[TermRows]) -> bool:
         """Whether compiled loops read both models' dense rows, and write the gradient, where they lie among others.
 
-        On a CPU alone: a GPU's indices have 32 bits until a tensor of more elements makes a compiler start anew.
+        On a CPU alone: on CUDA, where tensors of over 2³¹ elements take other code, it is untried.
         """
         both = isinstance(self.student, DenseRows) and (self.teacher is None or isinstance(self.teacher, DenseRows))
         return both and self.compiled and self.tokens.device.type == "cpu" and self._kernel_form(terms) is None
@@ -247,7 +247,7 @@ class _Pass:
     def _fused_as_they_lie(self, block: slice, terms: list[TermRows], gradient: DenseGradient) -> bool:
         """Let `compiled` do the block; False where it cannot, finds a value that is not finite, or the row stands alone."""
         assert isinstance(self.student, DenseRows) and not isinstance(self.teacher, (LinearRows, TopKRows))
-        fused = fused_chunks(tuple(term.term.function.function for term in terms))
+        fused = self._fused(terms)
         if fused is None or block.stop - block.start < 2:
             return False
         student, index = self.student.among(block)
